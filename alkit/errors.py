@@ -1,0 +1,32 @@
+"""Every error that a user can cause: one clear line, no traceback from the depths, exit status 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AlkitError(Exception):
+    """A mistake in what was asked for, or a state of the machine that the user can mend."""
+
+
+class ConfigError(AlkitError, ValueError):
+    """A parameter that does not exist, has the wrong type or cannot be met."""
+
+
+class DataError(AlkitError):
+    """Images or labels that are missing, broken or not what they should be."""
+
+
+class CheckpointError(AlkitError):
+    """A checkpoint or record that cannot be read, or that belongs to another run."""
+
+
+class TrainingError(AlkitError):
+    """Training that cannot go on: a loss that is not a number, or no memory left."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the known word closest to `word`, or an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else ""
