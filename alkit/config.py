@@ -1,0 +1,339 @@
+"""Experiment: the one place where a parameter of a run exists; Study: which runs belong together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from alkit.errors import ConfigError, nearest
+from alkit.methods import METHODS, Method, get_method
+from alkit.quirks import quirk_states
+
+_NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def _numeral(value: object) -> object:
+    """YAML 1.1 reads `1e-4` as text; it is a number to everybody else."""
+    return float(value) if isinstance(value, str) and _NUMERAL.fullmatch(value) else value
+
+
+Real = Annotated[float, BeforeValidator(_numeral), Field(allow_inf_nan=False)]
+Positive = Annotated[Real, Field(gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$")]
+
+
+class _Checked(BaseModel):
+    """A model that refuses unknown keys and reports the first mistake in one line."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error, type(self))) from None
+
+
+class Experiment(_Checked):
+    """Every parameter of one run: data, model, training, query, evaluation, device.
+
+    Unknown keys, wrong types and impossible values raise `ConfigError`, a `ValueError` of one line that names the key.
+    """
+
+    # data
+    dataset: str = Field("digits", description="name of the data set (`alkit datasets`)")
+    data_root: str | None = Field(None, description="folder that holds the data set; null: the usual cache folder")
+    image_size: Count | None = Field(None, description="resize images to this many pixels a side; null: as they are")
+    pool_size: Count | None = Field(None, description="keep a stratified part of the training images as the pool")
+    test_size: Count | None = Field(None, description="keep a stratified part of the test images")
+    class_balance: list[Positive] | None = Field(None, description="fraction of each class kept in the pool")
+    imbalance_factor: Annotated[Real, Field(ge=1)] | None = Field(
+        None, description="largest over smallest class of an exponential profile; null: the data set's own"
+    )
+    label_noise: Fraction = Field(0.0, description="fraction of training labels replaced at random")
+    skip_broken: bool = Field(False, description="skip and count files that are not images instead of refusing")
+    test_fraction: Annotated[Real, Field(gt=0, lt=1)] = Field(0.2, description="split of a folder without test images")
+    dataset_seed: Seed = Field(0, description="seed of every choice that makes the data set")
+    augmentation: Literal["auto", "none", "crop_flip", "crop", "resized_crop_flip"] = Field(
+        "auto", description="auto: what the data set's entry names"
+    )
+
+    # the cycle
+    method: str = Field("random", description="row of the methods table (`alkit methods`)")
+    label: Name | None = Field(None, description="what this run is called in its study; null: the method's id")
+    seed: Seed = 0
+    initial: Count = Field(20, description="images in the first labelled set")
+    initial_balanced: bool = Field(False, description="the first labelled set holds every class equally often")
+    budget: Count = Field(20, description="labels bought each cycle")
+    subset: Count | None = Field(None, description="candidates drawn from the pool each cycle; null: all of it")
+    cycles: Count = Field(5, description="times the model is trained; the first uses the initial labels")
+
+    # model
+    model: Literal["resnet18", "resnet10", "mc_dropout_cnn", "consistent_dropout_cnn", "radial_cnn"] = "resnet18"
+    width: Count = Field(64, description="channels of the first stage")
+    stem: Literal["cifar", "imagenet"] = Field("cifar", description="3×3 convolution, or 7×7 with max-pooling")
+    dropout: Annotated[Real, Field(ge=0, lt=1)] | None = Field(
+        None, description="dropout on the penultimate features; null: 0.5 where a posterior is needed, else 0"
+    )
+
+    # training
+    epochs: Count = 200
+    batch_size: Count = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 0.1
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NonNegative = 5e-4
+    milestones: list[Count] = Field([160], description="epochs after which the learning rate is multiplied by lr_gamma")
+    lr_gamma: Positive = 0.1
+    early_stopping: Count | None = Field(None, description="stop after this many epochs without a better validation loss")
+    validation_size: Annotated[int, Field(ge=0)] = Field(0, description="pool images held out with labels to stop early")
+    alpha: Positive = Field(0.4, description="mixup and CMaM draw λ from Beta(alpha, alpha)")
+    cmam_layer: Annotated[int, Field(ge=0, le=4)] = Field(1, description="stage after which CMaM fuses the features")
+    cmam_pairing: Literal["permutation", "involution"] = Field(
+        "permutation", description="involution: x2 = x1[π], so the lower stages run once"
+    )
+    ll_weight: NonNegative = Field(1.0, description="weight of the ranking loss (LL4AL, TA-VAAL)")
+    ll_margin: NonNegative = Field(1.0, description="margin of the ranking loss")
+    ll_detach: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="epoch from which the loss module no longer shapes the backbone; null: 60% of the epochs"
+    )
+
+    # query
+    gcn_hidden: Count = 128
+    gcn_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.3
+    gcn_steps: Count = 200
+    gcn_lr: Positive = 1e-3
+    gcn_weight_decay: NonNegative = 5e-4
+    gcn_lambda: NonNegative = Field(1.2, description="weight of the unlabelled term")
+    gcn_margin: Fraction = Field(0.1, description="score nearest which UncertainGCN queries")
+    vae_epochs: Count = 100
+    vae_latent: Count = 32
+    vae_width: Count = Field(128, description="channels of the encoder's first convolution")
+    vae_lr: Positive = 5e-4
+    vae_beta: NonNegative = Field(1.0, description="weight of the KL term")
+    vae_adversarial: NonNegative = Field(1.0, description="weight of the adversarial term")
+    posterior_samples: Count = Field(100, description="samples of the model's posterior to score with")
+    training_samples: Count = Field(8, description="posterior samples a training step averages over (radial networks)")
+    sbias_score: Literal["mutual_information", "entropy", "random"] = "mutual_information"
+    sbias_proposal: Literal["softmax", "proportional"] = "softmax"
+    sbias_temperature: Positive = 15_000.0
+    sbias_estimator: Literal["lure", "pure", "none"] = "lure"
+    ts_selection: Literal["random", "least_confidence", "margin", "entropy", "ranked_margin"] = "random"
+    ts_holdout: Annotated[Real, Field(gt=0, lt=1)] = Field(
+        0.1, description="part of the labelled set held out to fit the temperature"
+    )
+    typiclust_neighbours: Count = 20
+    typiclust_max_clusters: Count = 500
+    probcover_purity: Fraction = Field(0.95, description="ball purity that chooses ProbCover's radius")
+    pretext: Literal["rotation", "colorization", "jigsaw", "simsiam"] = "rotation"
+    pretext_epochs: Count = 15
+    pretext_batch_size: Count = 256
+    pretext_lr: Positive = 0.1
+    pretext_losses: str | None = Field(None, description="file of pretext losses to use: pretext.npz, or LOSS_PATH lines")
+    pt4al_order: Literal["numeric", "text"] = Field("numeric", description="how losses are sorted into batches")
+    pt4al_sampler: Literal["confidence", "entropy", "class_balanced"] = "confidence"
+
+    # evaluation, device, record
+    calibration_bins: Count = 100
+    eval_batch_size: Count | None = Field(None, description="null: chosen by memory")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    threads: Count | None = Field(None, description="CPU threads of the run; null: all")
+    checkpoint_seconds: NonNegative = Field(60.0, description="least time between two checkpoints within a cycle")
+    keep_models: bool = Field(False, description="keep every cycle's weights in the papers' checkpoint layout")
+    protocol: Literal["corrected", "released"] = "corrected"
+    quirks: dict[str, bool] = Field({}, description="state of single quirks (`alkit quirks`)")
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        return get_method(value).id
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, value: list[int]) -> list[int]:
+        if value != sorted(set(value)):
+            raise ValueError("expected epochs in ascending order, each once")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        quirk_states(self.protocol, self.quirks, get_method(self.method), self.dataset)
+        if self.subset is not None and self.subset < self.budget:
+            raise ValueError(f"subset: {self.subset} candidates cannot give a budget of {self.budget}")
+        if self.early_stopping is not None and not self.validation_size:
+            raise ValueError("early_stopping: needs validation_size, the number of images to stop by")
+        return self
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, **overrides: Any) -> Experiment:
+        """The experiment of a study file: its shared parameters, its first method and seed, then `overrides`."""
+        return Study.from_yaml(path).experiment(**overrides)
+
+    @property
+    def row(self) -> Method:
+        """The method's row of the table."""
+        return METHODS[self.method]
+
+    @property
+    def name(self) -> str:
+        """What the run is called in its study: its label, or the method's id."""
+        return self.label or self.method
+
+    @property
+    def quirk_states(self) -> dict[str, bool]:
+        """The state of every quirk that applies to this run."""
+        return quirk_states(self.protocol, self.quirks, self.row, self.dataset)
+
+    def quirk(self, name: str) -> bool:
+        """Whether the quirk `name` is switched on; one that does not apply is off."""
+        return self.quirk_states.get(name, False)
+
+    @property
+    def cycle_count(self) -> int:
+        """How many times the model is trained."""
+        return 1 if self.row.single_cycle else self.cycles
+
+    def labels_needed(self, pool_size: int) -> int:
+        """Labels of the last cycle, given the number of images that can be labelled."""
+        return pool_size if self.row.whole_pool else self.initial + (self.cycle_count - 1) * self.budget
+
+    def check_pool(self, pool_size: int, num_classes: int) -> None:
+        """Refuse a first labelled set or budget that `pool_size` images of `num_classes` classes cannot give."""
+        available = pool_size - self.validation_size
+        if self.validation_size >= pool_size:
+            raise ConfigError(f"validation_size: {self.validation_size} is not smaller than the {pool_size} images")
+        if self.initial > available:
+            raise ConfigError(f"initial: {self.initial} is larger than the pool of {available} images")
+        if self.initial_balanced and self.initial < num_classes:
+            raise ConfigError(
+                f"initial: {self.initial} images leave a class missing; "
+                f"initial_balanced needs at least one of each of {num_classes} classes"
+            )
+        if self.budget > available:
+            raise ConfigError(f"budget: {self.budget} is larger than the pool of {available} images")
+        if self.labels_needed(available) > available:
+            raise ConfigError(
+                f"cycles: {self.cycles} cycles need {self.labels_needed(available)} labels (initial {self.initial} + "
+                f"{self.cycles - 1} × budget {self.budget}), the pool has {available}"
+            )
+
+
+class Study(_Checked):
+    """A study file: the runs it names (labels × seeds) and the parameters they share.
+
+    `variants` are runs of a method with some parameters of their own, under a label of their own:
+    `variants: {pt4al_text: {method: pt4al, pt4al_order: text}}`.
+    """
+
+    study: Name
+    title: str | None = None
+    description: str | None = None
+    methods: list[str] = []
+    seeds: list[Seed] = [0]
+    variants: dict[Name, dict[str, Any]] = {}
+    parameters: dict[str, Any] = {}
+
+    @classmethod
+    def keys(cls) -> list[str]:
+        """The top-level keys of a study file that are not parameters of a run."""
+        return [key for key in cls.model_fields if key != "parameters"]
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Study:
+        """Read a study file; whatever is wrong with it raises a `ConfigError` that begins with its path."""
+        path = Path(path)
+        content = read_yaml(path)
+        try:
+            own = {key: content.pop(key) for key in cls.keys() if key in content}
+            own.setdefault("study", path.stem)
+            study = cls(**own, parameters=content)
+            study.check()
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        return study
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the study's runs, methods first."""
+        return [*self.methods, *self.variants]
+
+    def check(self) -> None:
+        """Refuse a study of which any run would be refused."""
+        if "seed" in self.parameters and "seeds" in self.model_fields_set:
+            raise ConfigError("seed: give either seed or seeds")
+        doubled = {label for label in self.labels if self.labels.count(label) > 1}
+        if doubled:
+            raise ConfigError(f"methods: '{sorted(doubled)[0]}' is named twice")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError("seeds: each seed once")
+        Experiment(**self.parameters)
+        for label in self.labels:
+            self.experiment(label)
+
+    def experiment(self, label: str | None = None, **overrides: Any) -> Experiment:
+        """The experiment `label` of this study (its first one by default) with `overrides`."""
+        label = label or overrides.get("method") or (self.labels[0] if self.labels else None)
+        own: dict[str, Any] = {}
+        if label in self.variants:
+            own = {"label": label, **self.variants[label]}
+        elif label is not None:
+            own = {"method": label}
+        defaults = {"seed": self.seeds[0]} if self.seeds else {}
+        return Experiment(**(defaults | self.parameters | own | {k: v for k, v in overrides.items() if k != "label"}))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file, read safely; `ConfigError` of one line if there is none."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error.__class__.__name__})") from None
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise ConfigError(f"{path}: does not parse{where}: {problem}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path}: expected parameters as 'key: value' lines")
+    return content
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first mistake of a validation, as `key: what was expected, not 'what came'`."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    known = set(model.model_fields) | (set(Study.model_fields) if model is Experiment else set())
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown parameter{nearest(key, known)}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if first["type"] == "value_error":
+        return message if not key or message.startswith(f"{key}:") else f"{key}: {message}"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"{key}: {message}, not {shown}"

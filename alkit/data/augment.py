@@ -1,0 +1,68 @@
+"""Augmentation of whole batches on the device.
+
+The random numbers of an epoch are drawn at once, from an explicit generator (`draw`), and applied batch by batch
+(`apply`), so what an image looks like does not depend on workers or on what ran before.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING = 4
+
+
+def draw(kind: str, count: int, generator: torch.Generator) -> Tensor | None:
+    """Uniform numbers (count, 5) in 0..1 that decide the augmentation of `count` images; None for `none`.
+
+    Columns: row offset, column offset, flip, and for random-resized crops area and aspect.
+    """
+    if kind == "none":
+        return None
+    return torch.rand(count, 5, generator=generator, device=generator.device)
+
+
+def apply(images: Tensor, kind: str, draws: Tensor) -> Tensor:
+    """uint8 images (B, C, H, W), each cropped and flipped as its row of `draws` (B, 5) says."""
+    if kind in ("crop_flip", "crop"):
+        return crop_flip(images, draws, flip=kind == "crop_flip")
+    if kind == "resized_crop_flip":
+        return resized_crop_flip(images, draws)
+    if kind == "none":
+        return images
+    raise ValueError(f"no augmentation '{kind}'")
+
+
+def crop_flip(images: Tensor, draws: Tensor, flip: bool = True, padding: int = PADDING) -> Tensor:
+    """Pad with black, crop each image back at its own place and mirror half of them (torchvision's RandomCrop, flip)."""
+    _, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    places = 2 * padding + 1
+    top = (draws[:, 0] * places).long().clamp_(max=places - 1)
+    left = (draws[:, 1] * places).long().clamp_(max=places - 1)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view (B, C, places, places, H, W)
+    cropped = windows[torch.arange(len(images), device=images.device), :, top, left]
+    if not flip:
+        return cropped
+    mirror = (draws[:, 2] < 0.5).view(-1, 1, 1, 1)
+    return torch.where(mirror, cropped.flip(3), cropped)
+
+
+def resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
+    """Crop 8% to 100% of the area at an aspect of 3/4 to 4/3, resize back, mirror half (RandomResizedCrop)."""
+    height, width = images.shape[2:]
+    area = 0.08 + 0.92 * draws[:, 3]
+    aspect = torch.exp((2 * draws[:, 4] - 1) * torch.log(torch.tensor(4 / 3, device=draws.device)))
+    crop_w = (area * aspect).sqrt().clamp(max=1.0)
+    crop_h = (area / aspect).sqrt().clamp(max=1.0)
+    centre_y = (2 * draws[:, 0] - 1) * (1 - crop_h)
+    centre_x = (2 * draws[:, 1] - 1) * (1 - crop_w)
+    sign = torch.where(draws[:, 2] < 0.5, -1.0, 1.0)
+    zero = torch.zeros_like(sign)
+    theta = torch.stack(
+        [torch.stack([sign * crop_w, zero, centre_x], 1), torch.stack([zero, crop_h, centre_y], 1)], 1
+    )
+    grid = F.affine_grid(theta, [len(images), images.shape[1], height, width], align_corners=False)
+    sampled = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return sampled.round_().clamp_(0, 255).to(torch.uint8)

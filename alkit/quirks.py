@@ -1,0 +1,170 @@
+"""The quirk register: every known difference between a paper and its released program, as a switch.
+
+A quirk is described here and nowhere else. `protocol: released` switches on every quirk that applies to the
+method, `quirks: {id: true}` switches on one. The code asks `experiment.quirk("id")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from alkit.errors import ConfigError, nearest
+from alkit.methods import METHODS, Method
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """One entry: where it was seen, what happens there, what happens here, and to which methods it applies.
+
+    `parameter` is what the switch acts on. `methods`, `objectives` and `strategies` narrow the quirk to some rows
+    of the methods table (empty: no restriction); `datasets` to some data sets. `established` says how it is known.
+    """
+
+    id: str
+    programs: tuple[str, ...]
+    place: str
+    released: str
+    corrected: str
+    parameter: str
+    methods: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    established: str = "read in the released program"
+    only_by_hand: bool = field(default=False)
+
+    def applies(self, method: Method, dataset: str) -> bool:
+        """Whether this switch can change anything for `method` on `dataset`."""
+        wanted = [
+            (self.methods, method.id),
+            (self.objectives, method.objective),
+            (self.strategies, method.strategy),
+            (self.datasets, dataset),
+        ]
+        return all(not allowed or value in allowed for allowed, value in wanted)
+
+
+_MULTI_CYCLE = tuple(id for id, method in METHODS.items() if not method.single_cycle)
+_LOSS_MODULE = ("loss_prediction",)
+
+_ENTRIES = [
+    Quirk(
+        "warm_start", ("OO4AL", "LL4AL", "PT4AL"), "main script, cycle loop",
+        "the weights carry over from cycle to cycle", "a fresh model each cycle",
+        "initial weights of cycles after the first", methods=_MULTI_CYCLE,
+    ),
+    Quirk(
+        "lr_step_first", ("OO4AL", "LL4AL"), "training loop, scheduler.step() before the epoch",
+        "the schedule is stepped before the first epoch, so the drop comes one epoch early",
+        "stepped after each epoch", "milestones",
+    ),
+    Quirk(
+        "detach_late", ("LL4AL", "TA-VAAL", "OO4AL"), "training loop, `epoch > EPOCHL`",
+        "features are detached from epoch 121", "from epoch 120",
+        "ll_detach", objectives=_LOSS_MODULE,
+    ),
+    Quirk(
+        "ece_drops_full_confidence", ("OO4AL",), "calibration measure, half-open bins",
+        "a confidence of exactly 1.0 falls out of the sums", "it belongs to the last bin",
+        "ece, oe",
+    ),
+    Quirk(
+        "ts_fit_on_train", ("OO4AL",), "temperature scaling",
+        "the temperature is fitted on augmented training images", "on a held-out part of the labelled set",
+        "ts_holdout", methods=("temperature_scaling",),
+    ),
+    Quirk(
+        "hsamp_integer_cost", ("OO4AL", "libact"), "hierarchical sampling, node costs",
+        "node costs are stored as integers: fractions are lost and other prunings follow", "real numbers",
+        "integer_cost", strategies=("hierarchical",),
+    ),
+    Quirk(
+        "hsamp_fixed_quota", ("OO4AL",), "hierarchical sampling, query loop",
+        "1000 queries whatever the budget", "the budget",
+        "budget", strategies=("hierarchical",),
+    ),
+    Quirk(
+        "gcn_assumes_equal_init", ("OO4AL", "Sequential GCN"), "graph selection, labelled mask",
+        "the labelled count is computed as cycle × budget", "the real labelled set",
+        "labelled_mask", strategies=("uncertain_gcn", "core_gcn"),
+    ),
+    Quirk(
+        "imagenet_corner_pool", ("OO4AL",), "ResNet forward, avg_pool2d(out, 4)",
+        "a 4×4 average of a 7×7 map: one corner", "global average",
+        "pooling of the last stage", datasets=("imagenet",),
+    ),
+    Quirk(
+        "random_with_replacement", ("Sequential GCN", "TA-VAAL"), "random query",
+        "'random' draws repeat and lose part of the subset", "without replacement",
+        "random draw", strategies=("random",),
+        methods=tuple(id for id, m in METHODS.items() if m.strategy == "random" and not m.whole_pool),
+    ),
+    Quirk(
+        "ranking_loss_for_all", ("TA-VAAL",), "training loop",
+        "every baseline trains with the ranking loss", "only LL4AL and TA-VAAL",
+        "objective", objectives=("cross_entropy",),
+    ),
+    Quirk(
+        "vae_train_mode_scoring", ("TA-VAAL", "VAAL"), "query, no vae.eval()",
+        "batch-norm is in training mode while scoring", "evaluation mode",
+        "mode of the autoencoder", strategies=("vaal", "ta_vaal"),
+    ),
+    Quirk(
+        "string_sorted_losses", ("PT4AL",), "make_batches, sorted() of text lines",
+        "losses are sorted as text: '4.1e-05' ranks above '0.9'", "sorted as numbers",
+        "pt4al_order", strategies=("pt4al",),
+    ),
+    Quirk(
+        "best_test_checkpoint", ("PT4AL",), "main script, test() after each epoch",
+        "the epoch with the best TEST accuracy is reported and carried on", "the last epoch",
+        "reported epoch", strategies=("pt4al",),
+    ),
+    Quirk(
+        "normalised_logit_confidence", ("PT4AL",), "main script, confidence sampler",
+        "confidence from L2-normalised logits", "from logits",
+        "pt4al_sampler", strategies=("pt4al",), methods=("pt4al",),
+    ),
+    Quirk(
+        "bgr_images", ("PT4AL",), "loader, cv2.imread",
+        "channels are reversed against the normalisation statistics", "RGB",
+        "channel order", strategies=("pt4al",),
+    ),
+    Quirk(
+        "cold_start_batch_5", ("PT4AL",), "cold-start script",
+        "the cold-start script reads batch 5", "batch 0",
+        "batch of the first query", methods=("pt4al_cold_start",),
+    ),
+    Quirk(
+        "mean_reduced_weights", ("Statistical bias",), "training loop",
+        "the weights multiply an already averaged loss", "each image's own loss",
+        "weights of the loss", objectives=("weighted",),
+    ),
+    Quirk(
+        "random_scores_per_batch", ("Statistical bias",), "random acquisition",
+        "random acquisition makes one score a batch", "one an image",
+        "sbias_score", strategies=("sbias",),
+    ),
+    Quirk(
+        "imbalance_step", ("OO4AL",), "data set 'CIFAR10-LT'",
+        "'CIFAR10-LT' is 50 / 5000 images in turn", "offered as cifar10_step; cifar10_lt is exponential",
+        "profile of the class counts", datasets=("cifar10_lt",),
+    ),
+]  # fmt: skip
+
+QUIRKS: dict[str, Quirk] = {entry.id: entry for entry in _ENTRIES}
+
+
+def quirk_states(protocol: str, chosen: dict[str, bool], method: Method, dataset: str) -> dict[str, bool]:
+    """The state of every quirk that applies to `method` on `dataset`.
+
+    Raises `ConfigError` for a quirk in `chosen` that does not exist or does not apply.
+    """
+    for name in chosen:
+        if name not in QUIRKS:
+            raise ConfigError(f"quirks: no quirk '{name}'{nearest(name, QUIRKS)} (`alkit quirks` lists them)")
+        if not QUIRKS[name].applies(method, dataset):
+            raise ConfigError(f"quirks: '{name}' does not apply to method '{method.id}' on data set '{dataset}'")
+    released = protocol == "released"
+    return {
+        name: chosen.get(name, released) for name, quirk in QUIRKS.items() if quirk.applies(method, dataset)
+    }

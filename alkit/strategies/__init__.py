@@ -1,0 +1,18 @@
+"""What is queried next. One file a family: pure functions on tensors and one thin Strategy."""
+
+from importlib import import_module
+from typing import Any
+
+from alkit.strategies.base import Pool, Query, Strategy, TensorPool, make_strategy, register
+
+__all__ = ["Pool", "Query", "Strategy", "TensorPool", "make_strategy", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    """A family of strategies, imported when it is asked for: `alkit.strategies.uncertainty`."""
+    try:
+        return import_module(f"alkit.strategies.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"alkit.strategies.{name}":
+            raise
+        raise AttributeError(f"no strategies '{name}'") from None

@@ -1,0 +1,191 @@
+"""What a strategy sees, what it answers, and how it is found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from alkit.config import Experiment
+    from alkit.data import ImageSet
+
+
+@dataclass(frozen=True)
+class Query:
+    """The answer of a strategy.
+
+    `indices` (budget,) int64 are images of the data set in the order they are asked for; `utilities` (n,) is one
+    number a candidate, the highest asked first where the strategy is a ranking. `masses` (budget,) is the
+    probability with which each was drawn, for strategies that draw from a proposal.
+    """
+
+    indices: Tensor
+    utilities: Tensor
+    masses: Tensor | None = None
+
+
+class Pool:
+    """What a strategy may look at: n candidates, m labelled images, and the current model's view of them.
+
+    Everything but `candidates`, `labelled` and `labels` is computed when first asked for, once a cycle, and lies on
+    the run's device. The learner makes one a cycle; `TensorPool` makes one of tensors that are already there.
+    """
+
+    candidates: Tensor  # (n,) int64, ascending: images of the data set that may be asked for
+    labelled: Tensor  # (m,) int64, in the order they were bought
+    labels: Tensor  # (m,) int64, the labels of `labelled`
+    num_classes: int
+    cycle: int  # of the model that answers: 1 for the one trained on the first labels
+
+    @property
+    def logits(self) -> Tensor:
+        """(n, C) float32."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> Tensor:
+        """(n, D) float32, penultimate."""
+        raise NotImplementedError
+
+    @property
+    def labelled_features(self) -> Tensor:
+        """(m, D) float32, penultimate."""
+        raise NotImplementedError
+
+    @property
+    def predicted_loss(self) -> Tensor:
+        """(n,) float32 from the loss module."""
+        raise NotImplementedError
+
+    @property
+    def labelled_predicted_loss(self) -> Tensor:
+        """(m,) float32 from the loss module."""
+        raise NotImplementedError
+
+    @property
+    def log_probs(self) -> Tensor:
+        """(S, n, C) float32: log-probabilities under S samples of the model's posterior."""
+        raise NotImplementedError
+
+    @property
+    def images(self) -> ImageSet:
+        """The training images; index them with `candidates` and `labelled`."""
+        raise NotImplementedError
+
+    def reveal(self, index: int) -> int:
+        """Buy the label of the image `index` now, within the cycle (hierarchical sampling)."""
+        raise NotImplementedError
+
+
+class Strategy:
+    """Chooses what to label next. A subclass is thin: it calls a pure function on tensors.
+
+    `first_query` may choose the first labelled set (None: drawn at random); `candidates` the part of the pool that
+    is looked at (by default `subset` images drawn at random, or all).
+    """
+
+    reveals_within_cycle = False
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    def first_query(self, unlabelled: Tensor, count: int) -> Tensor | None:
+        """The first labelled set, (count,) int64, or None to have it drawn at random."""
+        return None
+
+    def candidates(self, unlabelled: Tensor, cycle: int, generator: torch.Generator) -> Tensor:
+        """The images (n,) of `unlabelled` (ascending) that may be queried after `cycle`, ascending."""
+        subset = self.experiment.subset
+        if subset is None or subset >= len(unlabelled):
+            return unlabelled
+        chosen = torch.randperm(len(unlabelled), generator=generator)[:subset]
+        return unlabelled[chosen.sort().values]
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        """Ask for `budget` of `pool.candidates`; `generator` (on the CPU) is the only source of randomness."""
+        raise NotImplementedError
+
+
+_STRATEGIES: dict[str, type[Strategy]] = {}
+
+
+def register(*names: str) -> Callable[[type[Strategy]], type[Strategy]]:
+    """Class decorator: the strategy is called by one of `names` in the methods table."""
+
+    def add(strategy: type[Strategy]) -> type[Strategy]:
+        for name in names:
+            if name in _STRATEGIES:
+                raise ValueError(f"two strategies are called '{name}'")
+            _STRATEGIES[name] = strategy
+        return strategy
+
+    return add
+
+
+def make_strategy(experiment: Experiment) -> Strategy:
+    """The strategy of the experiment's method. Every module of this package is looked through for it."""
+    name = experiment.row.strategy
+    package = import_module("alkit.strategies")
+    for module in iter_modules(package.__path__):
+        if name in _STRATEGIES:
+            break
+        import_module(f"alkit.strategies.{module.name}")
+    return _STRATEGIES[name](experiment)
+
+
+def top(utilities: Tensor, budget: int) -> Tensor:
+    """Positions (budget,) of the highest utilities, highest first; ties by lowest position. NaN is refused."""
+    if torch.isnan(utilities).any():
+        raise ValueError("a utility is not a number")
+    return torch.argsort(utilities, descending=True, stable=True)[:budget]
+
+
+def top_query(pool: Pool, utilities: Tensor, budget: int) -> Query:
+    """The query that asks for the candidates of highest utility (n,)."""
+    chosen = top(utilities, budget).to(pool.candidates.device)
+    return Query(pool.candidates[chosen], utilities)
+
+
+class TensorPool(Pool):
+    """A pool of tensors that are already there: somebody else's model, or a test.
+
+    `TensorPool(candidates, labelled, labels, num_classes, logits=…, features=…, …)`.
+    """
+
+    def __init__(
+        self,
+        candidates: Tensor,
+        labelled: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        cycle: int = 1,
+        reveal: Callable[[int], int] | None = None,
+        **tensors: object,
+    ) -> None:
+        self.candidates, self.labelled, self.labels = candidates, labelled, labels
+        self.num_classes, self.cycle = num_classes, cycle
+        self._reveal, self._tensors = reveal, tensors
+
+    def _get(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise ValueError(f"this pool was made without {name}")
+        return self._tensors[name]  # type: ignore[return-value]
+
+    logits = property(lambda self: self._get("logits"))
+    features = property(lambda self: self._get("features"))
+    labelled_features = property(lambda self: self._get("labelled_features"))
+    predicted_loss = property(lambda self: self._get("predicted_loss"))
+    labelled_predicted_loss = property(lambda self: self._get("labelled_predicted_loss"))
+    log_probs = property(lambda self: self._get("log_probs"))
+    images = property(lambda self: self._get("images"))
+
+    def reveal(self, index: int) -> int:
+        if self._reveal is None:
+            raise ValueError("this pool was made without reveal")
+        return self._reveal(index)

@@ -1,0 +1,115 @@
+"""Scores from one forward pass: how uncertain the model is of each candidate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from alkit.strategies.base import Pool, Query, Strategy, register, top_query
+
+
+def _sorted_probabilities(logits: Tensor) -> Tensor:
+    """Probabilities (N, C), each row descending."""
+    if logits.ndim != 2 or logits.shape[1] < 1:
+        raise ValueError(f"expected logits (N, C), not {tuple(logits.shape)}")
+    return logits.double().softmax(1).sort(1, descending=True).values
+
+
+def least_confidence(logits: Tensor) -> Tensor:
+    """1 − p(1) for logits (N, C); utilities (N,) in 0..1. Lewis & Gale, 1994."""
+    return 1 - _sorted_probabilities(logits)[:, 0]
+
+
+def margin(logits: Tensor) -> Tensor:
+    """−(p(1) − p(2)) for logits (N, C); utilities (N,) in −1..0; 0 where there is one class. Scheffer et al., 2001."""
+    p = _sorted_probabilities(logits)
+    return p[:, 1] - p[:, 0] if p.shape[1] > 1 else torch.zeros_like(p[:, 0])
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """−Σ p log p in nats for logits (N, C), with 0·log 0 = 0; utilities (N,) in 0..log C. Shannon, 1948."""
+    p = _sorted_probabilities(logits)
+    return torch.special.entr(p).sum(1)
+
+
+def ranked_margin(logits: Tensor) -> Tensor:
+    """RankedMS: −Σ_{i<C} (p(i) − p(i+1)) / i over descending p, for logits (N, C); utilities (N,) in −1..0.
+
+    Every gap between neighbours counts, the first most. OO4AL (Moon et al.).
+    """
+    p = _sorted_probabilities(logits)
+    ranks = torch.arange(1, p.shape[1], device=p.device, dtype=p.dtype)
+    return -((p[:, :-1] - p[:, 1:]) / ranks).sum(1)
+
+
+def bald(log_probs: Tensor) -> Tensor:
+    """H[mean_s p_s] − mean_s H[p_s] in nats, clipped at 0, for log-probabilities (S, N, C); utilities (N,).
+
+    The mutual information between an image's label and the model's posterior. Houlsby et al., 2011.
+    """
+    if log_probs.ndim != 3:
+        raise ValueError(f"expected log-probabilities (S, N, C), not {tuple(log_probs.shape)}")
+    mean = torch.zeros(log_probs.shape[1:], dtype=torch.float64, device=log_probs.device)
+    expected = torch.zeros(log_probs.shape[1], dtype=torch.float64, device=log_probs.device)
+    for sample in log_probs:  # one sample at a time: memory of (N, C), whatever S is
+        p = sample.double().exp()
+        mean += p
+        expected += torch.special.entr(p).sum(1)
+    count = len(log_probs)
+    return (torch.special.entr(mean / count).sum(1) - expected / count).clamp_min(0)
+
+
+SCORES = {
+    "least_confidence": least_confidence,
+    "margin": margin,
+    "entropy": entropy,
+    "ranked_margin": ranked_margin,
+}
+
+
+@register(*SCORES)
+class Uncertainty(Strategy):
+    """The candidates of highest score."""
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        return top_query(pool, SCORES[self.experiment.row.strategy](pool.logits), budget)
+
+
+@register("bald")
+class Bald(Strategy):
+    """The candidates on which posterior samples disagree most."""
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        return top_query(pool, bald(pool.log_probs), budget)
+
+
+def random_utilities(count: int, generator: torch.Generator) -> Tensor:
+    """One uniform number a candidate, (count,): the highest are a uniform draw without replacement."""
+    return torch.rand(count, generator=generator, dtype=torch.float64)
+
+
+@register("random")
+class Random(Strategy):
+    """A uniform draw. The quirk `random_with_replacement` draws with repeats, and so loses part of the subset."""
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        utilities = random_utilities(len(pool.candidates), generator)
+        if self.experiment.quirk("random_with_replacement"):
+            drawn = torch.randint(len(pool.candidates), (len(pool.candidates),), generator=generator)
+            unique = torch.unique(drawn)
+            if len(unique) >= budget:  # candidates never drawn cannot be asked for
+                lost = torch.ones(len(pool.candidates), dtype=torch.bool)
+                lost[unique] = False
+                utilities[lost] = -1.0
+        return top_query(pool, utilities, budget)
+
+
+@register("calibrated")
+class Calibrated(Strategy):
+    """Temperature scaling: the pool's logits are already divided by T; `ts_selection` names the score."""
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        name = self.experiment.ts_selection
+        if name == "random":
+            return top_query(pool, random_utilities(len(pool.candidates), generator), budget)
+        return top_query(pool, SCORES[name](pool.logits), budget)
