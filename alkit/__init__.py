@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alkit import calibration, data, models, objectives, records, statistics, strategies
+    from alkit import calibration, data, models, objectives, plots, records, statistics, strategies
     from alkit.config import Experiment, Study
     from alkit.data import ImageSet, load_dataset
     from alkit.learner import ActiveLearner
@@ -22,7 +22,21 @@ _HOMES = {
 }
 _MODULES = {"calibration", "data", "models", "objectives", "plots", "records", "statistics", "strategies"}
 
-__all__ = [*_HOMES, "calibration", "data", "models", "objectives", "records", "statistics", "strategies"]
+__all__ = [
+    "ActiveLearner",
+    "Experiment",
+    "ImageSet",
+    "Study",
+    "calibration",
+    "data",
+    "load_dataset",
+    "models",
+    "objectives",
+    "plots",
+    "records",
+    "statistics",
+    "strategies",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -93,8 +93,12 @@ class Experiment(_Checked):
     weight_decay: NonNegative = 5e-4
     milestones: list[Count] = Field([160], description="epochs after which the learning rate is multiplied by lr_gamma")
     lr_gamma: Positive = 0.1
-    early_stopping: Count | None = Field(None, description="stop after this many epochs without a better validation loss")
-    validation_size: Annotated[int, Field(ge=0)] = Field(0, description="pool images held out with labels to stop early")
+    early_stopping: Count | None = Field(
+        None, description="stop after this many epochs without a better validation loss"
+    )
+    validation_size: Annotated[int, Field(ge=0)] = Field(
+        0, description="pool images held out with labels to stop early"
+    )
     alpha: Positive = Field(0.4, description="mixup and CMaM draw λ from Beta(alpha, alpha)")
     cmam_layer: Annotated[int, Field(ge=0, le=4)] = Field(1, description="stage after which CMaM fuses the features")
     cmam_pairing: Literal["permutation", "involution"] = Field(
@@ -137,7 +141,9 @@ class Experiment(_Checked):
     pretext_epochs: Count = 15
     pretext_batch_size: Count = 256
     pretext_lr: Positive = 0.1
-    pretext_losses: str | None = Field(None, description="file of pretext losses to use: pretext.npz, or LOSS_PATH lines")
+    pretext_losses: str | None = Field(
+        None, description="file of pretext losses to use: pretext.npz, or LOSS_PATH lines"
+    )
     pt4al_order: Literal["numeric", "text"] = Field("numeric", description="how losses are sorted into batches")
     pt4al_sampler: Literal["confidence", "entropy", "class_balanced"] = "confidence"
 
@@ -244,7 +250,7 @@ class Study(_Checked):
     parameters: dict[str, Any] = {}
 
     @classmethod
-    def keys(cls) -> list[str]:
+    def own_keys(cls) -> list[str]:
         """The top-level keys of a study file that are not parameters of a run."""
         return [key for key in cls.model_fields if key != "parameters"]
 
@@ -254,7 +260,7 @@ class Study(_Checked):
         path = Path(path)
         content = read_yaml(path)
         try:
-            own = {key: content.pop(key) for key in cls.keys() if key in content}
+            own = {key: content.pop(key) for key in cls.own_keys() if key in content}
             own.setdefault("study", path.stem)
             study = cls(**own, parameters=content)
             study.check()
@@ -299,7 +305,9 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' is given twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' is given twice", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -165,6 +165,4 @@ def quirk_states(protocol: str, chosen: dict[str, bool], method: Method, dataset
         if not QUIRKS[name].applies(method, dataset):
             raise ConfigError(f"quirks: '{name}' does not apply to method '{method.id}' on data set '{dataset}'")
     released = protocol == "released"
-    return {
-        name: chosen.get(name, released) for name, quirk in QUIRKS.items() if quirk.applies(method, dataset)
-    }
+    return {name: chosen.get(name, released) for name, quirk in QUIRKS.items() if quirk.applies(method, dataset)}

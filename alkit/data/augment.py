@@ -35,7 +35,7 @@ def apply(images: Tensor, kind: str, draws: Tensor) -> Tensor:
 
 
 def crop_flip(images: Tensor, draws: Tensor, flip: bool = True, padding: int = PADDING) -> Tensor:
-    """Pad with black, crop each image back at its own place and mirror half of them (torchvision's RandomCrop, flip)."""
+    """Pad with black, crop each image back at its own place and mirror half of them (RandomCrop and flip)."""
     _, _, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
     places = 2 * padding + 1
@@ -60,9 +60,7 @@ def resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
     centre_x = (2 * draws[:, 1] - 1) * (1 - crop_w)
     sign = torch.where(draws[:, 2] < 0.5, -1.0, 1.0)
     zero = torch.zeros_like(sign)
-    theta = torch.stack(
-        [torch.stack([sign * crop_w, zero, centre_x], 1), torch.stack([zero, crop_h, centre_y], 1)], 1
-    )
+    theta = torch.stack([torch.stack([sign * crop_w, zero, centre_x], 1), torch.stack([zero, crop_h, centre_y], 1)], 1)
     grid = F.affine_grid(theta, [len(images), images.shape[1], height, width], align_corners=False)
     sampled = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return sampled.round_().clamp_(0, 255).to(torch.uint8)

@@ -72,7 +72,7 @@ class ImageSet:
     std: tuple[float, ...]
     augmentation: str = "none"
     notes: dict[str, Any] = field(default_factory=dict)
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __len__(self) -> int:
         return len(self.labels)
