@@ -43,7 +43,7 @@ class _Checked(BaseModel):
 
 
 class Experiment(_Checked):
-    """Every parameter of one run: data, model, training, query, evaluation, device.
+    """Every parameter of one run: data, model, training, query, evaluation, device. The defaults are the digits demo.
 
     Unknown keys, wrong types and impossible values raise `ConfigError`, a `ValueError` of one line that names the key.
     """
@@ -77,21 +77,21 @@ class Experiment(_Checked):
     cycles: Count = Field(5, description="times the model is trained; the first uses the initial labels")
 
     # model
-    model: Literal["resnet18", "resnet10", "mc_dropout_cnn", "consistent_dropout_cnn", "radial_cnn"] = "resnet18"
-    width: Count = Field(64, description="channels of the first stage")
+    model: Literal["resnet18", "resnet10", "mc_dropout_cnn", "consistent_dropout_cnn", "radial_cnn"] = "resnet10"
+    width: Count = Field(16, description="channels of the first stage")
     stem: Literal["cifar", "imagenet"] = Field("cifar", description="3×3 convolution, or 7×7 with max-pooling")
     dropout: Annotated[Real, Field(ge=0, lt=1)] | None = Field(
         None, description="dropout on the penultimate features; null: 0.5 where a posterior is needed, else 0"
     )
 
     # training
-    epochs: Count = 200
-    batch_size: Count = 128
+    epochs: Count = 60
+    batch_size: Count = 64
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: Positive = 0.1
+    lr: Positive = 0.05
     momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 5e-4
-    milestones: list[Count] = Field([160], description="epochs after which the learning rate is multiplied by lr_gamma")
+    milestones: list[Count] = Field([48], description="epochs after which the learning rate is multiplied by lr_gamma")
     lr_gamma: Positive = 0.1
     early_stopping: Count | None = Field(
         None, description="stop after this many epochs without a better validation loss"
@@ -208,6 +208,11 @@ class Experiment(_Checked):
     def cycle_count(self) -> int:
         """How many times the model is trained."""
         return 1 if self.row.single_cycle else self.cycles
+
+    @property
+    def quota(self) -> int:
+        """Labels bought each cycle: the budget, or 1000 under the quirk `hsamp_fixed_quota`."""
+        return 1000 if self.quirk("hsamp_fixed_quota") else self.budget
 
     def labels_needed(self, pool_size: int) -> int:
         """Labels of the last cycle, given the number of images that can be labelled."""

@@ -22,12 +22,14 @@ class Query:
 
     `indices` (budget,) int64 are images of the data set in the order they are asked for; `utilities` (n,) is one
     number a candidate, the highest asked first where the strategy is a ranking. `masses` (budget,) is the
-    probability with which each was drawn, for strategies that draw from a proposal.
+    probability with which each was drawn, for strategies that draw from a proposal. `discarded` are images that
+    leave the pool without a label (only under a quirk).
     """
 
     indices: Tensor
     utilities: Tensor
     masses: Tensor | None = None
+    discarded: Tensor | None = None
 
 
 class Pool:

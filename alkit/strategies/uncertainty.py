@@ -90,18 +90,19 @@ def random_utilities(count: int, generator: torch.Generator) -> Tensor:
 
 @register("random")
 class Random(Strategy):
-    """A uniform draw. The quirk `random_with_replacement` draws with repeats, and so loses part of the subset."""
+    """A uniform draw.
+
+    The quirk `random_with_replacement` draws as many times as there are candidates, with repeats, and asks for the
+    last `budget` draws; candidates that were never drawn leave the pool.
+    """
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
-        utilities = random_utilities(len(pool.candidates), generator)
-        if self.experiment.quirk("random_with_replacement"):
-            drawn = torch.randint(len(pool.candidates), (len(pool.candidates),), generator=generator)
-            unique = torch.unique(drawn)
-            if len(unique) >= budget:  # candidates never drawn cannot be asked for
-                lost = torch.ones(len(pool.candidates), dtype=torch.bool)
-                lost[unique] = False
-                utilities[lost] = -1.0
-        return top_query(pool, utilities, budget)
+        count = len(pool.candidates)
+        if not self.experiment.quirk("random_with_replacement"):
+            return top_query(pool, random_utilities(count, generator), budget)
+        drawn = torch.randint(count, (count,), generator=generator)
+        seen = torch.bincount(drawn, minlength=count)
+        return Query(pool.candidates[drawn[-budget:]], seen.double(), discarded=pool.candidates[seen == 0])
 
 
 @register("calibrated")

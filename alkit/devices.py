@@ -1,0 +1,102 @@
+"""Which device a run uses, and what makes two runs on it the same."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from alkit.errors import ConfigError
+
+_held: dict[str, IO[str]] = {}  # locks live as long as the process: the system frees them however it ends
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; for `auto` a free CUDA device, then Apple's, then the CPU.
+
+    A free device is one whose lock file no other run holds, so runs started side by side spread over the GPUs; when
+    all are taken the first is shared. Raises `ConfigError` for a device that is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", _claim(torch.cuda.device_count()))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device: '{name}' is not there ({torch.cuda.device_count()} CUDA devices found)")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: 'mps' is not there")
+    return device
+
+
+def _claim(count: int) -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    ids = [part.strip() for part in visible.split(",")] if visible else [str(i) for i in range(count)]
+    for index, identity in enumerate(ids[:count]):
+        if identity in _held:
+            return index
+        path = Path(tempfile.gettempdir()) / f"alkit-gpu-{identity}.lock"
+        handle = path.open("a+")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            continue
+        _held[identity] = handle
+        return index
+    return 0
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Within: algorithms that give the same bits every time, on CUDA too."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=True)
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def environment(device: torch.device, precision: str) -> dict[str, Any]:
+    """What a record says of the machine and the software that made it."""
+    import alkit
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "alkit": alkit.__version__,
+        "git_commit": git_commit(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the kit's own source tree, with `+` where files differ from it; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno", "--", "alkit"], cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,424 @@
+"""ActiveLearner: train, evaluate, query, label, again; every step recorded, and resumed by itself."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alkit import devices
+from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
+from alkit.config import Experiment
+from alkit.data import ImageSet, load_for
+from alkit.errors import CheckpointError
+from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
+from alkit.files import atomic_write, clean_temporary, write_json, write_npz
+from alkit.models import Network, build_network
+from alkit.objectives import objective_of
+from alkit.pool import ModelPool
+from alkit.randomness import generator
+from alkit.strategies import Query, make_strategy
+from alkit.training import Trainer, predict, to_device
+
+SCHEMA = 1
+Progress = Callable[[dict[str, Any]], None]
+
+# parameters that cannot change a run's numbers, so that a run may go on with others
+_FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size"}
+
+
+@dataclass
+class State:
+    """All that a run knows at the end of an epoch: index arrays, records, and the training under way."""
+
+    queries: list[Tensor] = field(default_factory=list)  # what each cycle bought; the first is the first labelled set
+    masses: list[Tensor | None] = field(default_factory=list)
+    utilities: list[Tensor] = field(default_factory=list)
+    candidates: list[Tensor] = field(default_factory=list)
+    discarded: list[Tensor] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Tensor]] = field(default_factory=list)
+    carried: dict[str, Any] | None = None  # weights for the next cycle, under the quirk warm_start
+    training: dict[str, Any] | None = None  # of the cycle under way
+    started: str = ""
+
+    @property
+    def labelled(self) -> Tensor:
+        """(m,) int64 in the order bought."""
+        return torch.cat(self.queries) if self.queries else torch.empty(0, dtype=torch.int64)
+
+
+class ActiveLearner:
+    """Runs one experiment; iterating it yields one record a cycle.
+
+    With `out_dir` it leaves `result.json` (last), `queries.npz` and `predictions.npz` there, checkpoints as it goes,
+    and a second iteration, in this process or another, goes on where the first one was. `progress` is called with
+    a dictionary (state, cycle, epoch, …) after every epoch.
+
+    Raises `ConfigError` for an experiment that its data cannot give, `CheckpointError` for a folder that holds
+    another experiment's run or is in use by another process.
+    """
+
+    def __init__(
+        self, experiment: Experiment, out_dir: str | Path | None = None, progress: Progress | None = None
+    ) -> None:
+        self.experiment = experiment
+        self.out_dir = Path(out_dir) if out_dir is not None else None
+        self._progress = progress
+        self._reported = 0.0
+        if experiment.threads is not None:
+            torch.set_num_threads(experiment.threads)
+        self.device = devices.choose_device(experiment.device)
+        self.train, self.test = (part.to(self.device) for part in load_for(experiment))
+        experiment.check_pool(len(self.train), self.train.num_classes)
+        self.labels = self.train.labels.cpu()
+        self.strategy = make_strategy(experiment)
+        everything = torch.arange(len(self.train))
+        held = torch.randperm(len(self.train), generator=generator(experiment.seed, "validation"))
+        self.validation = held[: experiment.validation_size].sort().values
+        self.available = everything[~torch.isin(everything, self.validation)]
+        self.network: Network | None = None
+        self.state = State()
+
+    # --- the cycle ---
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        finished = self._finished()
+        if finished is not None:
+            yield from finished["cycles"]
+            return
+        with self._lock(), devices.deterministic():
+            self._restore()
+            yield from list(self.state.records)
+            for cycle in range(len(self.state.records) + 1, self.experiment.cycle_count + 1):
+                yield self.run_cycle(cycle)
+            self._finish()
+
+    def run_cycle(self, cycle: int) -> dict[str, Any]:
+        """Train on what is labelled, evaluate, and buy the next labels; returns the cycle's record."""
+        state = self.state
+        if cycle == 1 and not state.queries:
+            self._buy(self._first_query(), None, None)
+        labelled = state.labelled
+        bought, held_out = self._split_labelled()
+        seconds = {"train": 0.0, "evaluate": 0.0, "query": 0.0}
+        trainer = self._train(cycle, bought, seconds)
+        began = time.perf_counter()
+        self._report("evaluating", cycle, trainer.epoch)
+        temperature = fit_run_temperature(self.experiment, trainer.network, self.train, bought, held_out, cycle)
+        measures, predictions = evaluate_cycle(self.experiment, trainer.network, self.test, cycle, temperature)
+        seconds["evaluate"] = time.perf_counter() - began
+        began = time.perf_counter()
+        last = cycle == self.experiment.cycle_count
+        bought_now = state.queries[-1]
+        if not last:
+            self._report("querying", cycle, trainer.epoch)
+            self._query(cycle, trainer.network, labelled, temperature)
+        seconds["query"] = time.perf_counter() - began
+        record = {
+            "cycle": cycle,
+            "labelled": len(labelled),
+            **measures,
+            "train_loss": trainer.losses[-1],
+            "epochs": trainer.epoch,
+            "temperature": temperature if self.experiment.row.calibrated else None,
+            "reveals_within_cycle": self.strategy.reveals_within_cycle,
+            "query_sha256": hashlib.sha256(bought_now.numpy().astype("<i8").tobytes()).hexdigest(),
+            "class_counts": torch.bincount(self.labels[labelled], minlength=self.train.num_classes).tolist(),
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        }
+        state.records.append(record)
+        state.predictions.append(predictions)
+        state.training = None
+        if self.experiment.quirk("warm_start"):
+            state.carried = trainer.network.state_dict()
+        self._keep_model(cycle, trainer.network)
+        self._checkpoint()
+        return record
+
+    def _train(self, cycle: int, indices: Tensor, seconds: dict[str, float]) -> Trainer:
+        """The cycle's trained network, from the beginning or from where a checkpoint left it."""
+        experiment, state = self.experiment, self.state
+        network = build_network(
+            experiment, self.train.shape, self.train.num_classes, generator(experiment.seed, "weights", cycle),
+            with_loss_module=objective_of(experiment) == "loss_prediction",
+        )  # fmt: skip
+        if state.carried is not None:
+            network.load_state_dict(state.carried)
+        to_device(network, self.device)
+        trainer = Trainer(network, self.train, indices, experiment, cycle, self._weights(indices))
+        best: dict[str, Any] = {"value": None, "epoch": 0, "network": None}
+        if state.training is not None:
+            trainer.load_state_dict(state.training["trainer"])
+            best, seconds["train"] = state.training["best"], state.training["seconds"]
+        self.network = network
+        before, began, saved = seconds["train"], time.perf_counter(), time.monotonic()
+        while not trainer.finished and not self._should_stop(best, trainer.epoch):
+            loss = trainer.train_epoch()
+            self._note_best(best, trainer)
+            seconds["train"] = before + time.perf_counter() - began
+            self._report("training", cycle, trainer.epoch, loss=loss)
+            if time.monotonic() - saved >= experiment.checkpoint_seconds and self.out_dir is not None:
+                state.training = {"trainer": trainer.state_dict(), "best": best, "seconds": seconds["train"]}
+                self._checkpoint()
+                saved = time.monotonic()
+        if best["network"] is not None:
+            network.load_state_dict(best["network"])
+        return trainer
+
+    def _note_best(self, best: dict[str, Any], trainer: Trainer) -> None:
+        """Keep the best epoch's weights: by validation loss, or (quirk best_test_checkpoint) by test accuracy."""
+        if self.experiment.quirk("best_test_checkpoint"):
+            logits = predict(trainer.network, self.test, experiment=self.experiment)
+            value = float((logits.argmax(1) == self.test.labels).double().mean())
+        elif self.experiment.early_stopping is not None:
+            logits = predict(trainer.network, self.train, self.validation, self.experiment)
+            target = self.train.labels[self.validation.to(self.device)]
+            value = -float(torch.nn.functional.cross_entropy(logits, target))
+        else:
+            return
+        if best["value"] is None or value > best["value"]:
+            best.update(value=value, epoch=trainer.epoch, network=deepcopy(trainer.network.state_dict()))
+
+    def _should_stop(self, best: dict[str, Any], epoch: int) -> bool:
+        patience = self.experiment.early_stopping
+        return patience is not None and best["value"] is not None and epoch - best["epoch"] >= patience
+
+    # --- labels ---
+
+    def _first_query(self) -> Tensor:
+        """The first labelled set: the strategy's own, or drawn at random, each class equally often where asked for."""
+        experiment = self.experiment
+        if experiment.row.whole_pool:
+            return self.available
+        count = min(experiment.initial, len(self.available))
+        chosen = self.strategy.first_query(self.available, count)
+        if chosen is not None:
+            return chosen
+        order = self.available[
+            torch.randperm(len(self.available), generator=generator(experiment.seed, "first query"))
+        ]
+        if experiment.initial_balanced:
+            order = interleave_classes(order, self.labels, self.train.num_classes)
+        return order[:count]
+
+    def _unlabelled(self) -> Tensor:
+        taken = torch.cat([self.state.labelled, *self.state.discarded])
+        return self.available[~torch.isin(self.available, taken)]
+
+    def _query(self, cycle: int, network: Network, labelled: Tensor, temperature: float) -> None:
+        """Ask the strategy what to buy after `cycle`, check its answer and buy it."""
+        experiment = self.experiment
+        unlabelled = self._unlabelled()
+        candidates = self.strategy.candidates(unlabelled, cycle, generator(experiment.seed, "subset", cycle))
+        budget = min(experiment.quota, len(candidates))
+        if not budget:  # only hsamp_fixed_quota can empty the pool early
+            self._buy(candidates, candidates, Query(candidates, candidates.double()))
+            return
+        pool = ModelPool(
+            experiment, network, self.train, candidates, labelled, cycle,
+            lambda index: int(self.labels[index]), temperature,
+        )  # fmt: skip
+        answer = self.strategy.query(pool, budget, generator(experiment.seed, "query", cycle))
+        self._check_query(answer, candidates, budget)
+        self._buy(answer.indices.cpu(), candidates, answer)
+
+    def _check_query(self, answer: Query, candidates: Tensor, budget: int) -> None:
+        """The invariants of every cycle; a strategy that breaks one is at fault, not the user."""
+        asked = answer.indices.cpu()
+        repeats = self.experiment.quirk("random_with_replacement")
+        if len(asked) != budget:
+            raise AssertionError(f"{self.experiment.method} asked for {len(asked)} images, not {budget}")
+        if not repeats and len(torch.unique(asked)) != len(asked):
+            raise AssertionError(f"{self.experiment.method} asked for an image twice")
+        if not bool(torch.isin(asked, candidates).all()):
+            raise AssertionError(f"{self.experiment.method} asked for an image that is no candidate")
+
+    def _buy(self, indices: Tensor, candidates: Tensor | None, answer: Query | None) -> None:
+        state = self.state
+        state.queries.append(indices.to(torch.int64))
+        state.masses.append(answer.masses.double().cpu() if answer is not None and answer.masses is not None else None)
+        if answer is not None and candidates is not None:
+            state.utilities.append(answer.utilities.float().cpu())
+            state.candidates.append(candidates.to(torch.int32))
+            if answer.discarded is not None:
+                state.discarded.append(answer.discarded.cpu())
+        labelled, unlabelled = state.labelled, self._unlabelled()
+        parts = torch.cat([torch.unique(labelled), unlabelled, *(torch.unique(d) for d in state.discarded)])
+        if len(torch.unique(parts)) != len(self.available) or bool(torch.isin(labelled, unlabelled).any()):
+            raise AssertionError("labelled set and pool are not a partition of the images")
+
+    def _split_labelled(self) -> tuple[Tensor, Tensor | None]:
+        """The labelled images to train on, and those held out to fit a temperature (None without one).
+
+        Each query gives a part of itself, the same in every cycle after, so a held-out image is never trained on.
+        """
+        experiment = self.experiment
+        if not experiment.row.calibrated or experiment.quirk("ts_fit_on_train"):
+            return self.state.labelled, None
+        train, held = [], []
+        for number, query in enumerate(self.state.queries):
+            order = torch.randperm(len(query), generator=generator(experiment.seed, "temperature", number))
+            count = max(1, round(len(query) * experiment.ts_holdout)) if len(query) > 1 else 0
+            held.append(query[order[:count].sort().values])
+            train.append(query[order[count:].sort().values])
+        return torch.cat(train), torch.cat(held)
+
+    def _weights(self, indices: Tensor) -> Tensor | None:
+        """The weights that remove the proposal's bias from the images drawn; 1 for the first labelled set."""
+        experiment, drawn = self.experiment, [m for m in self.state.masses if m is not None]
+        if experiment.row.objective != "weighted" or experiment.sbias_estimator == "none" or not drawn:
+            return None
+        from alkit.strategies import sbias
+
+        first = len(self.state.queries[0])
+        masses = torch.cat(drawn)
+        pool_size = len(self.available) - first
+        weigh = sbias.lure_weights if experiment.sbias_estimator == "lure" else sbias.pure_weights
+        return torch.cat([torch.ones(first, dtype=torch.float64), weigh(masses, pool_size)])
+
+    # --- the record ---
+
+    def _report(self, what: str, cycle: int, epoch: int, **more: Any) -> None:
+        """Tell the caller, and once a second the folder, how far the run is."""
+        status = {
+            "state": what, "cycle": cycle, "cycles": self.experiment.cycle_count, "epoch": epoch,
+            "epochs": self.experiment.epochs, "labelled": len(self.state.labelled), "updated": time.time(),
+            "pid": os.getpid(), **more,
+        }  # fmt: skip
+        if self._progress is not None:
+            self._progress(status)
+        now = time.monotonic()
+        if self.out_dir is not None and (now - self._reported >= 1.0 or what != "training"):
+            self._reported = now
+            write_json(self.out_dir / "progress.json", status)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return {k: v for k, v in self.experiment.model_dump(mode="json").items() if k not in _FREE}
+
+    def _refuse_other(self, params: dict[str, Any], where: Path) -> None:
+        for key, value in self._fingerprint().items():
+            if params.get(key) != value:
+                raise CheckpointError(
+                    f"{where}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
+                )
+
+    def _finished(self) -> dict[str, Any] | None:
+        """The record of a run that is complete, if the folder holds one."""
+        if self.out_dir is None or not (self.out_dir / "result.json").exists():
+            return None
+        try:
+            result: dict[str, Any] = json.loads((self.out_dir / "result.json").read_text())
+            self._refuse_other(result["params"], self.out_dir)
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{self.out_dir / 'result.json'}: not a record of alkit") from None
+        return result
+
+    def _restore(self) -> None:
+        self.state = State(started=_now())
+        if self.out_dir is None:
+            return
+        saved = load_checkpoint(self.out_dir / "checkpoint.pt")
+        if saved is not None:
+            self._refuse_other(saved["params"], self.out_dir)
+            self.state = State(**saved["state"])
+
+    def _checkpoint(self) -> None:
+        if self.out_dir is not None:
+            content = {"params": self._fingerprint(), "state": {k: v for k, v in vars(self.state).items()}}
+            save_checkpoint(self.out_dir / "checkpoint.pt", content)
+
+    def _keep_model(self, cycle: int, network: Network) -> None:
+        """The backbone in the papers' checkpoint layout, for `alkit evaluate`."""
+        if self.experiment.keep_models and self.out_dir is not None:
+            name = f"active_{self.experiment.model}_{self.experiment.dataset}_cycle{cycle}.pth"
+            weights = {k: v.cpu().contiguous() for k, v in network.backbone.state_dict().items()}
+            with atomic_write(self.out_dir / "models" / name) as stream:
+                torch.save({"cycle": cycle, "state_dict_backbone": weights}, stream)
+
+    def _finish(self) -> None:
+        """Write the run's files, the record last; then the checkpoints are no longer needed."""
+        if self.out_dir is None:
+            return
+        write_npz(self.out_dir / "queries.npz", self.query_arrays())
+        write_npz(self.out_dir / "predictions.npz", self.prediction_arrays())
+        experiment = self.experiment
+        write_json(
+            self.out_dir / "result.json",
+            {
+                "schema": SCHEMA, "dataset": experiment.dataset, "method": experiment.method,
+                "label": experiment.name, "seed": experiment.seed, "protocol": experiment.protocol,
+                "params": experiment.model_dump(mode="json"), "quirks": experiment.quirk_states,
+                "class_names": list(self.train.class_names), "pool_size": len(self.available),
+                "test_size": len(self.test), "data": self.train.notes, "cycles": self.state.records,
+                "environment": devices.environment(self.device, experiment.precision),
+                "started": self.state.started, "finished": _now(),
+            },
+        )  # fmt: skip
+        self._report("finished", experiment.cycle_count, experiment.epochs)
+        remove_checkpoints(self.out_dir / "checkpoint.pt")
+
+    def query_arrays(self) -> dict[str, np.ndarray]:
+        """`query_c` (what cycle c bought), and for c ≥ 2 `candidates_c`, `utilities_c` and, where drawn, `masses_c`."""
+        state = self.state
+        arrays = {f"query_{c}": query.numpy() for c, query in enumerate(state.queries, 1)}
+        for c, (candidates, utilities) in enumerate(zip(state.candidates, state.utilities, strict=True), 2):
+            arrays[f"candidates_{c}"], arrays[f"utilities_{c}"] = candidates.numpy(), utilities.numpy()
+        arrays |= {f"masses_{c}": m.numpy() for c, m in enumerate(state.masses, 1) if m is not None}
+        return arrays
+
+    def prediction_arrays(self) -> dict[str, np.ndarray]:
+        """Test predictions a cycle, stacked (cycles, n); `labels` (n,); `logits_last` (n, C) of the last cycle."""
+        done = self.state.predictions
+        arrays = {k: torch.stack([p[k] for p in done]).numpy() for k in done[0] if k != "logits_last"}
+        arrays["logits_last"] = done[-1]["logits_last"].numpy()
+        arrays["labels"] = self.test.labels.cpu().to(torch.int16).numpy()
+        return arrays
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Hold the folder; the system lets go of it however this process ends."""
+        if self.out_dir is None:
+            yield
+            return
+        try:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            handle: IO[str] = (self.out_dir / ".lock").open("w")
+        except OSError as error:
+            raise CheckpointError(f"{self.out_dir}: cannot be written ({error.strerror})") from None
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CheckpointError(f"{self.out_dir}: another process is running this experiment there") from None
+            clean_temporary(self.out_dir)
+            yield
+
+
+def interleave_classes(order: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """`order` rearranged so that every prefix holds the classes as equally often as they last."""
+    rank = torch.empty(len(order), dtype=torch.int64)
+    for label in range(num_classes):
+        positions = (labels[order] == label).nonzero().flatten()
+        rank[positions] = torch.arange(len(positions))
+    return order[torch.argsort(rank, stable=True)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+__all__ = ["ActiveLearner", "State", "interleave_classes"]

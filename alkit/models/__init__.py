@@ -1,0 +1,93 @@
+"""Backbones, and the networks that some methods train beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from alkit.config import Experiment
+from alkit.models.resnet import ResNet, resnet10, resnet18
+
+if TYPE_CHECKING:
+    from alkit.models.graph import GCN
+    from alkit.models.lossnet import LossNet
+    from alkit.models.vaal import VAE, Discriminator
+
+__all__ = [
+    "GCN",
+    "VAE",
+    "Discriminator",
+    "LossNet",
+    "Network",
+    "ResNet",
+    "build_network",
+    "resnet10",
+    "resnet18",
+    "seeded",
+]
+
+_HOMES = {"GCN": "graph", "LossNet": "lossnet", "VAE": "vaal", "Discriminator": "vaal"}
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"alkit.models.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'alkit.models' has no attribute '{name}'")
+
+
+def seeded(make: Callable[[], Model], generator: torch.Generator) -> Model:
+    """`make()` with initial weights that depend on `generator` (on the CPU) alone; no global state is changed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        return make()
+
+
+class Network(nn.Module):
+    """What a cycle trains: the backbone, and the loss module where the method has one."""
+
+    def __init__(self, backbone: nn.Module, loss_module: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.loss_module = loss_module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.backbone(images)
+        return logits
+
+
+def build_backbone(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The experiment's backbone for images (C, H, W); weights from torch's global generator (see `seeded`)."""
+    channels = image_shape[0]
+    if experiment.model in ("resnet18", "resnet10"):
+        make = resnet18 if experiment.model == "resnet18" else resnet10
+        dropout = experiment.dropout if experiment.dropout is not None else 0.5 * ("posterior" in experiment.row.needs)
+        pooling = "corner" if experiment.quirk("imagenet_corner_pool") else "global"
+        return make(num_classes, channels, experiment.width, experiment.stem, dropout, pooling)  # type: ignore[arg-type]
+    from alkit.models import bayesian
+
+    return bayesian.build(experiment, image_shape, num_classes)
+
+
+def build_network(
+    experiment: Experiment,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    generator: torch.Generator,
+    with_loss_module: bool = False,
+) -> Network:
+    """A fresh network for the experiment, on the CPU, its weights drawn from `generator` alone."""
+
+    def make() -> Network:
+        backbone: Any = build_backbone(experiment, image_shape, num_classes)
+        if not with_loss_module:
+            return Network(backbone)
+        from alkit.models.lossnet import LossNet
+
+        return Network(backbone, LossNet(backbone.stage_channels))
+
+    return seeded(make, generator)

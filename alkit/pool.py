@@ -1,0 +1,119 @@
+"""ModelPool: the pool as the trained network sees it, each view computed when a strategy asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alkit.config import Experiment
+from alkit.data import ImageSet
+from alkit.models import Network, ResNet
+from alkit.randomness import generator
+from alkit.strategies.base import Pool
+from alkit.training import forward_all, predict
+
+
+class ModelPool(Pool):
+    """Candidates and labelled images of `data` under `network`; `temperature` divides the logits."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        network: Network,
+        data: ImageSet,
+        candidates: Tensor,
+        labelled: Tensor,
+        cycle: int,
+        reveal: Callable[[int], int],
+        temperature: float = 1.0,
+    ) -> None:
+        self.experiment, self.network, self.data = experiment, network, data
+        self.candidates, self.labelled, self.cycle = candidates, labelled, cycle
+        self.labels = data.labels.cpu()[labelled]
+        self.num_classes = data.num_classes
+        self.temperature = temperature
+        self._reveal = reveal
+
+    @property
+    def images(self) -> ImageSet:
+        return self.data
+
+    def reveal(self, index: int) -> int:
+        return self._reveal(index)
+
+    @cached_property
+    def _views(self) -> tuple[Tensor, Tensor]:
+        """Logits and features of the candidates, from one pass."""
+        backbone: Any = self.network.backbone.eval()
+
+        def both(images: Tensor) -> tuple[Tensor, Tensor]:
+            embedded = backbone.embed(images)
+            return backbone.linear(embedded), embedded
+
+        logits, embedded = forward_all(both, self.data, self.candidates, self.experiment)
+        return logits / self.temperature, embedded
+
+    @property
+    def logits(self) -> Tensor:
+        return self._views[0]
+
+    @property
+    def features(self) -> Tensor:
+        return self._views[1]
+
+    @cached_property
+    def labelled_features(self) -> Tensor:
+        backbone: Any = self.network.backbone.eval()
+        return forward_all(lambda images: (backbone.embed(images),), self.data, self.labelled, self.experiment)[0]
+
+    def _losses(self, indices: Tensor) -> Tensor:
+        backbone, module = self.network.backbone, self.network.loss_module
+        assert module is not None, "the method's objective trains no loss module"
+        self.network.eval()
+
+        def predicted(images: Tensor) -> tuple[Tensor]:
+            return (module(backbone.stages(images)[2]),)  # type: ignore[operator]
+
+        return forward_all(predicted, self.data, indices, self.experiment)[0]
+
+    @cached_property
+    def predicted_loss(self) -> Tensor:
+        return self._losses(self.candidates)
+
+    @cached_property
+    def labelled_predicted_loss(self) -> Tensor:
+        return self._losses(self.labelled)
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        source = generator(self.experiment.seed, "posterior", self.cycle, device=self.data.device)
+        return posterior_log_probs(self.network.backbone, self.data, self.candidates, self.experiment, source)
+
+
+def posterior_log_probs(
+    backbone: Any, data: ImageSet, indices: Tensor | None, experiment: Experiment, source: torch.Generator
+) -> Tensor:
+    """Log-probabilities (S, n, C) under `posterior_samples` samples of the model's posterior."""
+    from alkit.models.bayesian import posterior_sample
+
+    count = experiment.posterior_samples
+    backbone.eval()
+    if isinstance(backbone, ResNet):  # only its last layer is random: the features are computed once
+        embedded = forward_all(lambda images: (backbone.embed(images),), data, indices, experiment)[0]
+
+    def sample() -> Tensor:
+        with posterior_sample(backbone, source), torch.no_grad():
+            if isinstance(backbone, ResNet):
+                return backbone.classify(embedded).float()
+            return predict(backbone, data, indices, experiment)
+
+    first = sample().log_softmax(1)
+    result = torch.empty(count, *first.shape, device=first.device)
+    result[0] = first
+    for number in range(1, count):
+        result[number] = sample().log_softmax(1)
+    return result
