@@ -96,7 +96,7 @@ def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
 
 
 @contextmanager
-def posterior_sample(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
+def sampling(model: nn.Module, generator: torch.Generator) -> Iterator[None]:
     """Within: the random layers of `model` draw from `generator` in evaluation mode too, as one posterior sample."""
     layers = [module for module in model.modules() if isinstance(module, Stochastic)]
     before = [(layer.generator, layer.sampling) for layer in layers]
