@@ -98,7 +98,7 @@ def posterior_log_probs(
     backbone: Any, data: ImageSet, indices: Tensor | None, experiment: Experiment, source: torch.Generator
 ) -> Tensor:
     """Log-probabilities (S, n, C) under `posterior_samples` samples of the model's posterior."""
-    from alkit.models.bayesian import posterior_sample
+    from alkit.models.dropout import sampling
 
     count = experiment.posterior_samples
     backbone.eval()
@@ -106,7 +106,7 @@ def posterior_log_probs(
         embedded = forward_all(lambda images: (backbone.embed(images),), data, indices, experiment)[0]
 
     def sample() -> Tensor:
-        with posterior_sample(backbone, source), torch.no_grad():
+        with sampling(backbone, source), torch.no_grad():
             if isinstance(backbone, ResNet):
                 return backbone.classify(embedded).float()
             return predict(backbone, data, indices, experiment)

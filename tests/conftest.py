@@ -1,0 +1,61 @@
+"""What all tests share: tiny experiments, and one thread."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from typing import Any
+
+import pytest
+import torch
+
+from alkit import Experiment
+
+torch.set_num_threads(1)
+
+TINY: dict[str, Any] = {
+    "dataset": "digits",
+    "pool_size": 200,
+    "test_size": 60,
+    "initial": 20,
+    "budget": 10,
+    "cycles": 2,
+    "model": "resnet10",
+    "width": 4,
+    "epochs": 2,
+    "batch_size": 16,
+    "milestones": [1],
+    "posterior_samples": 4,
+    "training_samples": 2,
+    "vae_epochs": 1,
+    "vae_width": 4,
+    "vae_latent": 4,
+    "gcn_steps": 3,
+    "gcn_hidden": 8,
+    "pretext_epochs": 1,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def tiny() -> Any:
+    """`tiny(method="oo4al", …)`: an experiment of seconds on 200 digits."""
+
+    def make(**overrides: Any) -> Experiment:
+        return Experiment(**(TINY | overrides))
+
+    return make
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: run with --all"))
