@@ -30,6 +30,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$")]
 
 
+DATA_OPTIONS = (
+    "image_size", "pool_size", "test_size", "class_balance", "imbalance_factor", "label_noise", "skip_broken",
+    "test_fraction", "dataset_seed",
+)  # fmt: skip
+"""The fields of Experiment that, with `dataset` and `data_root`, decide which images and labels there are."""
+
+
 class _Checked(BaseModel):
     """A model that refuses unknown keys and reports the first mistake in one line."""
 
@@ -203,6 +210,10 @@ class Experiment(_Checked):
     def quirk(self, name: str) -> bool:
         """Whether the quirk `name` is switched on; one that does not apply is off."""
         return self.quirk_states.get(name, False)
+
+    def data_options(self) -> dict[str, Any]:
+        """The fields that decide which images and labels there are."""
+        return {name: getattr(self, name) for name in DATA_OPTIONS}
 
     @property
     def cycle_count(self) -> int:

@@ -64,3 +64,16 @@ def resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
     grid = F.affine_grid(theta, [len(images), images.shape[1], height, width], align_corners=False)
     sampled = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return sampled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def resize_centre(images: Tensor, size: int) -> Tensor:
+    """uint8 images (N, C, H, W) with their shorter side resized to `size` (bilinear, antialiased), centre-cropped."""
+    height, width = images.shape[2:]
+    scale = size / min(height, width)
+    target = (max(size, round(height * scale)), max(size, round(width * scale)))
+    top, left = (target[0] - size) // 2, (target[1] - size) // 2
+    blocks = []
+    for block in images.split(4096):  # in blocks: the float copy is four times the size
+        resized = F.interpolate(block.float(), target, mode="bilinear", antialias=True, align_corners=False)
+        blocks.append(resized[:, :, top : top + size, left : left + size].round_().clamp_(0, 255).to(torch.uint8))
+    return torch.cat(blocks)

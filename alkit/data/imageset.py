@@ -106,6 +106,12 @@ class ImageSet:
         chosen = indices.to(self.labels.device)
         return replace(self, pixels=self.pixels.select(indices), labels=self.labels.index_select(0, chosen))
 
+    def resized(self, size: int) -> ImageSet:
+        """The same set with images of `size` × `size` pixels: the shorter side resized, then the centre cropped."""
+        if self.shape[1:] == (size, size):
+            return self
+        return replace(self, pixels=TensorPixels(augment.resize_centre(self.images, size)))
+
     def take(self, indices: Tensor, crops: Tensor | None = None) -> Tensor:
         """The images `indices` (B,) as uint8 (B, C, H, W) on the device."""
         return self.pixels.take(indices, crops).to(self.device, non_blocking=True)

@@ -1,50 +1,205 @@
-"""The named data sets: one entry each."""
+"""The named data sets: one entry each, and the steps that make of a set what an experiment studies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from alkit.data.imageset import ImageSet, from_arrays
-from alkit.errors import ConfigError, nearest
+from alkit.config import DATA_OPTIONS, Experiment
+from alkit.data import imbalance, synthetic, torchvision_sets
+from alkit.data.imageset import ImageSet
+from alkit.errors import ConfigError, DataError, nearest
+
+Loader = Callable[[Path | None, dict[str, Any]], tuple[ImageSet, ImageSet]]
+Counter = Callable[[Path | None, dict[str, Any]], Sequence[int]]
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One data set: how to load it, and what is known of it before it is loaded."""
+    """One data set: how to load it, and what is known of it before it is loaded.
+
+    `class_counts` are the training images a class as published, `count` finds them out from files without decoding
+    any; `shape` is (C, H, W). `defaults` are data options that make the set what it is (the profile of `cifar10_lt`).
+    """
 
     name: str
     title: str
-    load: Callable[..., tuple[ImageSet, ImageSet]]
-    train_size: int | None = None
-    num_classes: int | None = None
+    load: Loader
+    source: str
+    class_counts: tuple[int, ...] | None = None
+    test_size: int | None = None
+    shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    augmentation: str = "none"
+    count: Counter | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int | None:
+        return len(self.class_counts) if self.class_counts else None
+
+    @property
+    def train_size(self) -> int | None:
+        """Training images with the set's own profile; None where only the files can tell."""
+        if not self.class_counts:
+            return None
+        return sum(imbalance.pool_counts(self.class_counts, **self.defaults))
 
 
-def _load_digits(root: Path | None = None, **options: Any) -> tuple[ImageSet, ImageSet]:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+_STEP = {"class_balance": [0.01, 1.0] * 5}
+_MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+_SVHN_COUNTS = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
+_DIGITS_COUNTS = (142, 145, 142, 146, 145, 146, 145, 143, 139, 144)
+_CIFAR10_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009); no licence is stated"
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-    train, test = train_test_split(np.arange(len(images)), test_size=0.2, stratify=digits.target, random_state=0)
-    names = [str(label) for label in digits.target_names]
-    first = from_arrays("digits", images[train], digits.target[train], names, augmentation="none")
-    second = from_arrays("digits", images[test], digits.target[test], names, first.mean, first.std)
-    return first, second
+_ENTRIES = [
+    DatasetEntry(
+        "digits", "Handwritten digits, 8×8 grey", synthetic.load_digits,
+        "scikit-learn's copy of the UCI test set (Alpaydin & Kaynak, 1998), CC BY 4.0",
+        _DIGITS_COUNTS, 360, (1, 8, 8),
+    ),
+    DatasetEntry(
+        "mnist", "MNIST: handwritten digits, 28×28 grey", torchvision_sets.load_mnist,
+        "http://yann.lecun.com/exdb/mnist (LeCun et al., 1998), CC BY-SA 3.0",
+        _MNIST_COUNTS, 10_000, (1, 28, 28), *torchvision_sets.MNIST_STATISTICS, "crop",
+    ),
+    DatasetEntry(
+        "fashion_mnist", "Fashion-MNIST: clothes, 28×28 grey", torchvision_sets.load_fashion_mnist,
+        "https://github.com/zalandoresearch/fashion-mnist (Xiao et al., 2017), MIT; "
+        "also Debian's package dataset-fashion-mnist",
+        (6000,) * 10, 10_000, (1, 28, 28), *torchvision_sets.FASHION_MNIST_STATISTICS, "crop_flip",
+    ),
+    DatasetEntry(
+        "svhn", "SVHN: street view house numbers, 32×32", torchvision_sets.load_svhn,
+        "http://ufldl.stanford.edu/housenumbers (Netzer et al., 2011), non-commercial use",
+        _SVHN_COUNTS, 26_032, (3, 32, 32), *torchvision_sets.SVHN_STATISTICS, "crop",
+    ),
+    DatasetEntry(
+        "cifar10", "CIFAR-10: photographs, 32×32, 10 classes", torchvision_sets.load_cifar10, _CIFAR10_SOURCE,
+        (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip",
+    ),
+    DatasetEntry(
+        "cifar100", "CIFAR-100: photographs, 32×32, 100 classes", torchvision_sets.load_cifar100, _CIFAR10_SOURCE,
+        (500,) * 100, 10_000, (3, 32, 32), *torchvision_sets.CIFAR100_STATISTICS, "crop_flip",
+    ),
+    DatasetEntry(
+        "cifar10_step", "CIFAR-10, 50 and 5,000 images a class in turn (OO4AL)",
+        partial(torchvision_sets.load_cifar10, name="cifar10_step"), _CIFAR10_SOURCE,
+        (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip", defaults=_STEP,
+    ),
+    DatasetEntry(
+        "cifar10_lt", "CIFAR-10 with an exponential profile (Cui et al., 2019)",
+        partial(torchvision_sets.load_cifar10, name="cifar10_lt"), _CIFAR10_SOURCE,
+        (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip",
+        defaults={"imbalance_factor": 100.0},
+    ),
+    DatasetEntry(
+        "two_moons", "Two moons: points drawn as spots on 8×8 grey pictures", synthetic.load_two_moons,
+        "made by alkit", (1000, 1000), 1000, (1, 8, 8),
+    ),
+]  # fmt: skip
+
+DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
-DATASETS = {"digits": DatasetEntry("digits", "Handwritten digits, 8×8 grey (scikit-learn)", _load_digits, 1437, 10)}
+def get_entry(name: str) -> DatasetEntry:
+    """The entry `name`; `ConfigError` naming the nearest one if there is none."""
+    if name not in DATASETS:
+        raise ConfigError(f"dataset: no data set '{name}'{nearest(name, DATASETS)} (`alkit datasets` lists them)")
+    return DATASETS[name]
 
 
 def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> tuple[ImageSet, ImageSet]:
-    """The training and test images of the data set `name`."""
-    if name not in DATASETS:
-        raise ConfigError(f"dataset: no data set '{name}'{nearest(name, DATASETS)} (`alkit datasets` lists them)")
-    return DATASETS[name].load(Path(root) if root else None, **options)
+    """The training and test images of the data set `name`, as an experiment with these data options sees them.
+
+    `root` is the folder that holds the files (null: `data` in the cache folder); `options` are Experiment's data
+    fields. Raises `ConfigError` for an option that does not exist or fit, `DataError` for files that are missing or
+    broken.
+    """
+    get_entry(name)
+    for key in options:
+        if key not in DATA_OPTIONS:
+            raise ConfigError(f"{key}: unknown data option{nearest(key, DATA_OPTIONS)}")
+    return load_for(Experiment(dataset=name, data_root=None if root is None else str(root), **options))
 
 
-__all__ = ["DATASETS", "DatasetEntry", "load_dataset"]
+def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
+    """The training and test images of an experiment."""
+    entry, options = _options(experiment)
+    train, test = entry.load(_root(experiment), options)
+    return prepare(train, test, options)
+
+
+def pool_facts(experiment: Experiment) -> tuple[int, int]:
+    """(images in the pool, classes), found without decoding an image: for `Experiment.check_pool` before a run starts.
+
+    Where `skip_broken` will skip files, they are still counted.
+    """
+    entry, options = _options(experiment)
+    counts = entry.class_counts
+    if entry.count is not None:
+        counts = tuple(entry.count(_root(experiment), options))
+    if counts is None:
+        train, _ = load_for(experiment)
+        return len(train), train.num_classes
+    kept = imbalance.pool_counts(
+        counts, options["class_balance"], options["imbalance_factor"], options["pool_size"]
+    )  # fmt: skip
+    return sum(kept), len(kept)
+
+
+def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
+    """Resize, unbalance, shrink and mislabel the pool; resize and shrink the test set. All by `dataset_seed`."""
+    size, seed = options["image_size"], options["dataset_seed"]
+    if size is not None:
+        train, test = train.resized(size), test.resized(size)
+    before = train.class_counts.tolist()
+    after = imbalance.pool_counts(
+        before, options["class_balance"], options["imbalance_factor"], options["pool_size"]
+    )  # fmt: skip
+    notes: dict[str, Any] = dict(train.notes)
+    if after != before:
+        train = train.select(torch.from_numpy(imbalance.choose(train.labels.numpy(), after, seed, "pool")))
+        notes |= {"class_counts_before": before, "class_counts": after}
+    if options["label_noise"]:
+        labels, replaced = imbalance.replace_labels(
+            train.labels.numpy(), options["label_noise"], train.num_classes, seed
+        )
+        notes |= {
+            "labels_replaced": len(replaced),
+            "labels_changed": int((labels != train.labels.numpy()).sum()),
+        }
+        train = replace(train, labels=torch.from_numpy(labels))
+    if options["test_size"] is not None:
+        test = _shrunk(test, options["test_size"], seed)
+    if not len(train) or not len(test):
+        raise DataError(f"{train.name}: {len(train)} training and {len(test)} test images; both are needed")
+    return replace(train, notes=notes), test
+
+
+def _shrunk(test: ImageSet, size: int, seed: int) -> ImageSet:
+    if size > len(test):
+        raise ConfigError(f"test_size: {size} is larger than the {len(test)} test images there are")
+    kept = imbalance.stratified_counts(test.class_counts.tolist(), size)
+    return test.select(torch.from_numpy(imbalance.choose(test.labels.numpy(), kept, seed, "test")))
+
+
+def _options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
+    """The entry, and the experiment's data options with the entry's defaults where they are not set."""
+    entry = get_entry(experiment.dataset)
+    given = experiment.data_options()
+    return entry, {key: entry.defaults.get(key) if value is None else value for key, value in given.items()}
+
+
+def _root(experiment: Experiment) -> Path | None:
+    return None if experiment.data_root is None else Path(experiment.data_root)
+
+
+__all__ = ["DATASETS", "DatasetEntry", "get_entry", "load_dataset", "load_for", "pool_facts", "prepare"]
