@@ -95,7 +95,11 @@ def git_commit() -> str | None:
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
         dirty = subprocess.run(
-            ["git", "status", "--porcelain", "-uno", "--", "alkit"], cwd=root, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "-uno", "--", "alkit"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

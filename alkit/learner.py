@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from alkit import devices
-from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import Experiment
-from alkit.data import ImageSet, load_for
-from alkit.errors import CheckpointError
+from alkit.data import load_for
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
-from alkit.files import atomic_write, clean_temporary, write_json, write_npz
 from alkit.models import Network, build_network
 from alkit.objectives import objective_of
 from alkit.pool import ModelPool
 from alkit.randomness import generator
+from alkit.run_folder import RunFolder
 from alkit.strategies import Query, make_strategy
 from alkit.training import Trainer, predict, to_device
 
 SCHEMA = 1
 Progress = Callable[[dict[str, Any]], None]
-
-# parameters that cannot change a run's numbers, so that a run may go on with others
-_FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size"}
 
 
 @dataclass
@@ -76,9 +67,8 @@ class ActiveLearner:
         self, experiment: Experiment, out_dir: str | Path | None = None, progress: Progress | None = None
     ) -> None:
         self.experiment = experiment
-        self.out_dir = Path(out_dir) if out_dir is not None else None
+        self.folder = RunFolder(out_dir, experiment)
         self._progress = progress
-        self._reported = 0.0
         if experiment.threads is not None:
             torch.set_num_threads(experiment.threads)
         self.device = devices.choose_device(experiment.device)
@@ -96,12 +86,13 @@ class ActiveLearner:
     # --- the cycle ---
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        finished = self._finished()
+        finished = self.folder.finished()
         if finished is not None:
             yield from finished["cycles"]
             return
-        with self._lock(), devices.deterministic():
-            self._restore()
+        with self.folder.lock(), devices.deterministic():
+            restored = self.folder.restore()
+            self.state = State(started=_now()) if restored is None else State(**restored)
             yield from list(self.state.records)
             for cycle in range(len(self.state.records) + 1, self.experiment.cycle_count + 1):
                 yield self.run_cycle(cycle)
@@ -145,7 +136,8 @@ class ActiveLearner:
         state.training = None
         if self.experiment.quirk("warm_start"):
             state.carried = trainer.network.state_dict()
-        self._keep_model(cycle, trainer.network)
+        if self.experiment.keep_models:
+            self.folder.keep_model(cycle, trainer.network.backbone)
         self._checkpoint()
         return record
 
@@ -171,7 +163,7 @@ class ActiveLearner:
             self._note_best(best, trainer)
             seconds["train"] = before + time.perf_counter() - began
             self._report("training", cycle, trainer.epoch, loss=loss)
-            if time.monotonic() - saved >= experiment.checkpoint_seconds and self.out_dir is not None:
+            if time.monotonic() - saved >= experiment.checkpoint_seconds:
                 state.training = {"trainer": trainer.state_dict(), "best": best, "seconds": seconds["train"]}
                 self._checkpoint()
                 saved = time.monotonic()
@@ -208,9 +200,7 @@ class ActiveLearner:
         chosen = self.strategy.first_query(self.available, count)
         if chosen is not None:
             return chosen
-        order = self.available[
-            torch.randperm(len(self.available), generator=generator(experiment.seed, "first query"))
-        ]
+        order = self.available[torch.randperm(len(self.available), generator=generator(experiment.seed, "first query"))]
         if experiment.initial_balanced:
             order = interleave_classes(order, self.labels, self.train.num_classes)
         return order[:count]
@@ -293,83 +283,31 @@ class ActiveLearner:
     # --- the record ---
 
     def _report(self, what: str, cycle: int, epoch: int, **more: Any) -> None:
-        """Tell the caller, and once a second the folder, how far the run is."""
+        """Tell the caller, and the folder, how far the run is."""
         status = {
             "state": what, "cycle": cycle, "cycles": self.experiment.cycle_count, "epoch": epoch,
-            "epochs": self.experiment.epochs, "labelled": len(self.state.labelled), "updated": time.time(),
-            "pid": os.getpid(), **more,
+            "epochs": self.experiment.epochs, "labelled": len(self.state.labelled), **more,
         }  # fmt: skip
         if self._progress is not None:
             self._progress(status)
-        now = time.monotonic()
-        if self.out_dir is not None and (now - self._reported >= 1.0 or what != "training"):
-            self._reported = now
-            write_json(self.out_dir / "progress.json", status)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        return {k: v for k, v in self.experiment.model_dump(mode="json").items() if k not in _FREE}
-
-    def _refuse_other(self, params: dict[str, Any], where: Path) -> None:
-        for key, value in self._fingerprint().items():
-            if params.get(key) != value:
-                raise CheckpointError(
-                    f"{where}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
-                )
-
-    def _finished(self) -> dict[str, Any] | None:
-        """The record of a run that is complete, if the folder holds one."""
-        if self.out_dir is None or not (self.out_dir / "result.json").exists():
-            return None
-        try:
-            result: dict[str, Any] = json.loads((self.out_dir / "result.json").read_text())
-            self._refuse_other(result["params"], self.out_dir)
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{self.out_dir / 'result.json'}: not a record of alkit") from None
-        return result
-
-    def _restore(self) -> None:
-        self.state = State(started=_now())
-        if self.out_dir is None:
-            return
-        saved = load_checkpoint(self.out_dir / "checkpoint.pt")
-        if saved is not None:
-            self._refuse_other(saved["params"], self.out_dir)
-            self.state = State(**saved["state"])
+        self.folder.report(status)
 
     def _checkpoint(self) -> None:
-        if self.out_dir is not None:
-            content = {"params": self._fingerprint(), "state": {k: v for k, v in vars(self.state).items()}}
-            save_checkpoint(self.out_dir / "checkpoint.pt", content)
-
-    def _keep_model(self, cycle: int, network: Network) -> None:
-        """The backbone in the papers' checkpoint layout, for `alkit evaluate`."""
-        if self.experiment.keep_models and self.out_dir is not None:
-            name = f"active_{self.experiment.model}_{self.experiment.dataset}_cycle{cycle}.pth"
-            weights = {k: v.cpu().contiguous() for k, v in network.backbone.state_dict().items()}
-            with atomic_write(self.out_dir / "models" / name) as stream:
-                torch.save({"cycle": cycle, "state_dict_backbone": weights}, stream)
+        self.folder.checkpoint(dict(vars(self.state)))
 
     def _finish(self) -> None:
-        """Write the run's files, the record last; then the checkpoints are no longer needed."""
-        if self.out_dir is None:
-            return
-        write_npz(self.out_dir / "queries.npz", self.query_arrays())
-        write_npz(self.out_dir / "predictions.npz", self.prediction_arrays())
         experiment = self.experiment
-        write_json(
-            self.out_dir / "result.json",
-            {
-                "schema": SCHEMA, "dataset": experiment.dataset, "method": experiment.method,
-                "label": experiment.name, "seed": experiment.seed, "protocol": experiment.protocol,
-                "params": experiment.model_dump(mode="json"), "quirks": experiment.quirk_states,
-                "class_names": list(self.train.class_names), "pool_size": len(self.available),
-                "test_size": len(self.test), "data": self.train.notes, "cycles": self.state.records,
-                "environment": devices.environment(self.device, experiment.precision),
-                "started": self.state.started, "finished": _now(),
-            },
-        )  # fmt: skip
+        result = {
+            "schema": SCHEMA, "dataset": experiment.dataset, "method": experiment.method,
+            "label": experiment.name, "seed": experiment.seed, "protocol": experiment.protocol,
+            "params": experiment.model_dump(mode="json"), "quirks": experiment.quirk_states,
+            "class_names": list(self.train.class_names), "pool_size": len(self.available),
+            "test_size": len(self.test), "data": self.train.notes, "cycles": self.state.records,
+            "environment": devices.environment(self.device, experiment.precision),
+            "started": self.state.started, "finished": _now(),
+        }  # fmt: skip
+        self.folder.finish(self.query_arrays(), self.prediction_arrays(), result)
         self._report("finished", experiment.cycle_count, experiment.epochs)
-        remove_checkpoints(self.out_dir / "checkpoint.pt")
 
     def query_arrays(self) -> dict[str, np.ndarray]:
         """`query_c` (what cycle c bought), and for c ≥ 2 `candidates_c`, `utilities_c` and, where drawn, `masses_c`."""
@@ -387,25 +325,6 @@ class ActiveLearner:
         arrays["logits_last"] = done[-1]["logits_last"].numpy()
         arrays["labels"] = self.test.labels.cpu().to(torch.int16).numpy()
         return arrays
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Hold the folder; the system lets go of it however this process ends."""
-        if self.out_dir is None:
-            yield
-            return
-        try:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            handle: IO[str] = (self.out_dir / ".lock").open("w")
-        except OSError as error:
-            raise CheckpointError(f"{self.out_dir}: cannot be written ({error.strerror})") from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CheckpointError(f"{self.out_dir}: another process is running this experiment there") from None
-            clean_temporary(self.out_dir)
-            yield
 
 
 def interleave_classes(order: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -58,10 +58,7 @@ def cmam(
     """
     mixed = lam1 * images + (1 - lam1) * images[permutation]
     first = model.lower(mixed, layer)
-    if involution:
-        second = first[permutation]
-    else:
-        second = model.lower((1 - lam1) * images + lam1 * images[permutation], layer)
+    second = first[permutation] if involution else model.lower((1 - lam1) * images + lam1 * images[permutation], layer)
     fused = lam2 * first + (1 - lam2) * second
     own_weight = lam1 * lam2 + (1 - lam1) * (1 - lam2)
     return mixed_cross_entropy(model.upper(fused, layer), labels, labels[permutation], own_weight)

@@ -64,10 +64,10 @@ def build_backbone(experiment: Experiment, image_shape: tuple[int, int, int], nu
     """The experiment's backbone for images (C, H, W); weights from torch's global generator (see `seeded`)."""
     channels = image_shape[0]
     if experiment.model in ("resnet18", "resnet10"):
-        make = resnet18 if experiment.model == "resnet18" else resnet10
+        make: Any = resnet18 if experiment.model == "resnet18" else resnet10
         dropout = experiment.dropout if experiment.dropout is not None else 0.5 * ("posterior" in experiment.row.needs)
         pooling = "corner" if experiment.quirk("imagenet_corner_pool") else "global"
-        return make(num_classes, channels, experiment.width, experiment.stem, dropout, pooling)  # type: ignore[arg-type]
+        return make(num_classes, channels, experiment.width, experiment.stem, dropout, pooling)  # type: ignore[no-any-return]
     from alkit.models import bayesian
 
     return bayesian.build(experiment, image_shape, num_classes)

@@ -12,7 +12,8 @@ def _sorted_probabilities(logits: Tensor) -> Tensor:
     """Probabilities (N, C), each row descending."""
     if logits.ndim != 2 or logits.shape[1] < 1:
         raise ValueError(f"expected logits (N, C), not {tuple(logits.shape)}")
-    return logits.double().softmax(1).sort(1, descending=True).values
+    ordered: Tensor = logits.double().softmax(1).sort(1, descending=True).values
+    return ordered
 
 
 def least_confidence(logits: Tensor) -> Tensor:

@@ -1,0 +1,133 @@
+"""RunFolder: what a run leaves on disk, and how one that was interrupted is found again.
+
+Every file is written under a temporary name and renamed; `result.json` comes last and is the only sign of a complete
+run. A run without a folder writes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
+from alkit.config import Experiment
+from alkit.errors import CheckpointError
+from alkit.files import atomic_write, clean_temporary, write_json, write_npz
+
+# parameters that cannot change a run's numbers, so that a run may go on with others
+_FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size"}
+
+
+def fingerprint(experiment: Experiment) -> dict[str, Any]:
+    """The parameters that decide a run's numbers."""
+    return {k: v for k, v in experiment.model_dump(mode="json").items() if k not in _FREE}
+
+
+class RunFolder:
+    """The folder `path` of one run of `experiment`; None keeps everything in memory."""
+
+    def __init__(self, path: str | Path | None, experiment: Experiment) -> None:
+        self.path = Path(path) if path is not None else None
+        self.experiment = experiment
+        self._reported = 0.0
+
+    def finished(self) -> dict[str, Any] | None:
+        """The record of a complete run of this experiment, if the folder holds one."""
+        if self.path is None or not (self.path / "result.json").exists():
+            return None
+        try:
+            result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
+            self._refuse_other(result["params"])
+            result["cycles"][-1]["cycle"]
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise CheckpointError(f"{self.path / 'result.json'}: not a record of alkit") from None
+        return result
+
+    def restore(self) -> dict[str, Any] | None:
+        """The state of the last whole checkpoint of this experiment, if there is one."""
+        saved = load_checkpoint(self._checkpoint) if self.path is not None else None
+        if saved is None:
+            return None
+        self._refuse_other(saved["params"])
+        state: dict[str, Any] = saved["state"]
+        return state
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Keep `state`; the checkpoint before it is kept too."""
+        if self.path is not None:
+            save_checkpoint(self._checkpoint, {"params": fingerprint(self.experiment), "state": state})
+
+    def report(self, status: dict[str, Any]) -> None:
+        """Write `progress.json` for whoever watches: at most once a second, and at every change of state."""
+        now = time.monotonic()
+        if self.path is None or (now - self._reported < 1.0 and status["state"] == "training"):
+            return
+        self._reported = now
+        with suppress(OSError):  # a run does not end because its progress cannot be shown
+            write_json(self.path / "progress.json", status | {"updated": time.time(), "pid": os.getpid()})
+
+    def keep_model(self, cycle: int, backbone: nn.Module) -> None:
+        """The backbone in the papers' checkpoint layout, for `alkit evaluate`."""
+        if self.path is None:
+            return
+        name = f"active_{self.experiment.model}_{self.experiment.dataset}_cycle{cycle}.pth"
+        weights = {k: v.cpu().contiguous() for k, v in backbone.state_dict().items()}
+        with atomic_write(self.path / "models" / name) as stream:
+            torch.save({"cycle": cycle, "state_dict_backbone": weights}, stream)
+
+    def finish(
+        self, queries: dict[str, np.ndarray], predictions: dict[str, np.ndarray], result: dict[str, Any]
+    ) -> None:
+        """Write the run's files, the record last; then the checkpoints are no longer needed."""
+        if self.path is None:
+            return
+        try:
+            write_npz(self.path / "queries.npz", queries)
+            write_npz(self.path / "predictions.npz", predictions)
+            write_json(self.path / "result.json", result)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path}: cannot be written ({error.strerror}); the checkpoint is kept"
+            ) from None
+        remove_checkpoints(self._checkpoint)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder; the system lets go of it however this process ends."""
+        if self.path is None:
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be written ({error.strerror})") from None
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CheckpointError(f"{self.path}: another process is running this experiment there") from None
+            clean_temporary(self.path)
+            yield
+
+    @property
+    def _checkpoint(self) -> Path:
+        assert self.path is not None
+        return self.path / "checkpoint.pt"
+
+    def _refuse_other(self, params: dict[str, Any]) -> None:
+        for key, value in fingerprint(self.experiment).items():
+            if params.get(key) != value:
+                raise CheckpointError(
+                    f"{self.path}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
+                )
