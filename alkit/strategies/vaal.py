@@ -1,0 +1,175 @@
+"""VAAL (Sinha et al., ICCV 2019) and TA-VAAL (Kim et al., CVPR 2021): query what looks least like the labelled set.
+
+An autoencoder of all images plays against a discriminator of labelled and unlabelled codes. TA-VAAL also shows both
+the loss that the loss module predicts for each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alkit.data import ImageSet
+from alkit.errors import TrainingError
+from alkit.models import VAE, Discriminator, seeded
+from alkit.strategies.base import Pool, Query, Strategy, register, top
+
+
+def vae_loss(images: Tensor, reconstruction: Tensor, mu: Tensor, log_variance: Tensor, beta: float = 1.0) -> Tensor:
+    """Squared error, mean over pixels, + β × KL(code ‖ N(0, I)), mean over images and the code's numbers.
+
+    So in TA-VAAL's program, which the tables' figures come from. VAAL's own sums the KL over both instead: there β is
+    batch × latent times ours.
+    """
+    divergence = 0.5 * (mu.square() + log_variance.exp() - 1 - log_variance)
+    return F.mse_loss(reconstruction.float(), images) + beta * divergence.mean()
+
+
+def adversarial_loss(labelled: Tensor, unlabelled: Tensor) -> Tensor:
+    """What the autoencoder pays for logits (B,) and (B',) of the discriminator that do not call both labelled."""
+    return F.softplus(-labelled).mean() + F.softplus(-unlabelled).mean()
+
+
+def discriminator_loss(labelled: Tensor, unlabelled: Tensor) -> Tensor:
+    """Binary cross-entropy of the discriminator's logits: labelled (B,) are 1, unlabelled (B',) are 0."""
+    return F.softplus(-labelled).mean() + F.softplus(unlabelled).mean()
+
+
+def batches_of(count: int, steps: int, size: int, generator: torch.Generator) -> Tensor:
+    """Positions (steps, size) below `count`: passes over all of them, each in a random order, one after another."""
+    passes = -(-steps * size // count)
+    order = [torch.randperm(count, generator=generator) for _ in range(passes)]
+    return torch.cat(order)[: steps * size].view(steps, size)
+
+
+def step_count(labelled: int, candidates: int, epochs: int, batch_size: int) -> int:
+    """(|L| + |S|)·epochs / batch, at least 1."""
+    return max(1, (labelled + candidates) * epochs // batch_size)
+
+
+def train_vaal(
+    vae: VAE,
+    discriminator: Discriminator,
+    images: ImageSet,
+    labelled: Tensor,
+    unlabelled: Tensor,
+    generator: torch.Generator,
+    ranks: tuple[Tensor, Tensor] | None = None,
+    *,
+    steps: int,
+    batch_size: int = 128,
+    lr: float = 5e-4,
+    beta: float = 1.0,
+    adversarial: float = 1.0,
+) -> None:
+    """Train both networks, in turn, for `steps` steps on the images `labelled` (m,) and `unlabelled` (n,) of `images`.
+
+    `ranks` are the predicted losses (m,) and (n,) that condition both. `generator` is on the CPU: batches and the
+    noise of the codes come from it. Nothing is read back from the device.
+    """
+    device = images.device
+    size = max(2, batch_size)
+    places = [batches_of(len(labelled), steps, size, generator), batches_of(len(unlabelled), steps, size, generator)]
+    noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    indices = [labelled.cpu()[places[0]].to(device), unlabelled.cpu()[places[1]].to(device)]
+    streams = [images.stream(list(part)) for part in indices]
+    conditions = [r.to(device)[p.to(device)] for r, p in zip(ranks, places, strict=True)] if ranks else None
+    optimizers = [torch.optim.Adam(network.parameters(), lr) for network in (vae, discriminator)]
+    vae.train()
+    discriminator.train()
+    for step, pixels in enumerate(zip(*streams, strict=True)):
+        batches = [images.normalise(part).contiguous(memory_format=torch.channels_last) for part in pixels]
+        r = [c[step] for c in conditions] if conditions else [None, None]
+        loss, codes = torch.zeros((), device=device), []
+        for x, condition in zip(batches, r, strict=True):
+            shown = None if condition is None else condition.sigmoid()
+            reconstruction, mu, log_variance = vae(x, noise, shown)
+            loss = loss + vae_loss(x, reconstruction, mu, log_variance, beta)
+            codes.append(discriminator(mu, condition))
+        _descend(loss + adversarial * adversarial_loss(*codes), optimizers[0])
+        with torch.no_grad():
+            means = [vae.encode(x)[0] for x in batches]
+        _descend(discriminator_loss(*map(discriminator, means, r)), optimizers[1])
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """One step of the network that `optimizer` holds; the other gathers no gradient."""
+    parameters = optimizer.param_groups[0]["params"]
+    gradients = torch.autograd.grad(loss, parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+
+
+@torch.no_grad()
+def labelled_logits(
+    vae: VAE,
+    discriminator: Discriminator,
+    images: ImageSet,
+    indices: Tensor,
+    ranks: Tensor | None = None,
+    batch_size: int = 128,
+    train_mode: bool = False,
+) -> Tensor:
+    """The discriminator's logits (n,) of μ(x) for the images `indices` (n,): how labelled each looks.
+
+    `train_mode` is the quirk `vae_train_mode_scoring`: batch-norm takes each batch's own statistics.
+    """
+    vae.train(train_mode)
+    discriminator.eval()
+    batches: Sequence[Tensor] = torch.split(indices.to(images.device), batch_size)
+    conditions: Sequence[Tensor | None] = (
+        torch.split(ranks.to(images.device), batch_size) if ranks is not None else [None] * len(batches)
+    )
+    scores = []
+    for pixels, condition in zip(images.stream(batches), conditions, strict=True):
+        x = images.normalise(pixels).contiguous(memory_format=torch.channels_last)
+        scores.append(discriminator(vae.encode(x)[0], condition).float())
+    return torch.cat(scores)
+
+
+@register("vaal", "ta_vaal")
+class Vaal(Strategy):
+    """The candidates of highest 1 − D(μ(x)), ranked by the discriminator's logit, which does not saturate.
+
+    A fresh pair of networks is trained at each query; `ta_vaal` shows them the predicted losses.
+    """
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        experiment, images = self.experiment, pool.images
+        conditional = experiment.row.strategy == "ta_vaal"
+        ranks = (pool.labelled_predicted_loss, pool.predicted_loss) if conditional else None
+        vae, discriminator = self._networks(images, conditional, generator)
+        train_vaal(
+            vae, discriminator, images, pool.labelled, pool.candidates, generator, ranks,
+            steps=step_count(
+                len(pool.labelled), len(pool.candidates), experiment.vae_epochs, experiment.batch_size
+            ),
+            batch_size=experiment.batch_size, lr=experiment.vae_lr, beta=experiment.vae_beta,
+            adversarial=experiment.vae_adversarial,
+        )  # fmt: skip
+        logits = labelled_logits(
+            vae, discriminator, images, pool.candidates, ranks[1] if ranks else None,
+            experiment.batch_size, experiment.quirk("vae_train_mode_scoring"),
+        )  # fmt: skip
+        if not logits.isfinite().all():
+            raise TrainingError(f"{experiment.method}: the scores are not numbers; a lower vae_lr may help")
+        chosen = top(-logits, budget).to(pool.candidates.device)
+        return Query(pool.candidates[chosen], torch.sigmoid(-logits.double()))
+
+    def _networks(self, images: ImageSet, conditional: bool, generator: torch.Generator) -> tuple[VAE, Discriminator]:
+        experiment = self.experiment
+
+        def make() -> torch.nn.ModuleList:
+            return torch.nn.ModuleList([
+                VAE(images.shape, experiment.vae_latent, experiment.vae_width, conditional),
+                Discriminator(experiment.vae_latent, conditional),
+            ])  # fmt: skip
+
+        vae, discriminator = seeded(make, generator).to(images.device)
+        assert isinstance(vae, VAE)
+        assert isinstance(discriminator, Discriminator)
+        return vae.to(memory_format=torch.channels_last), discriminator  # type: ignore[call-overload]
