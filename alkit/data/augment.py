@@ -35,18 +35,30 @@ def apply(images: Tensor, kind: str, draws: Tensor) -> Tensor:
 
 
 def crop_flip(images: Tensor, draws: Tensor, flip: bool = True, padding: int = PADDING) -> Tensor:
-    """Pad with black, crop each image back at its own place and mirror half of them (RandomCrop and flip)."""
-    _, _, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
-    places = 2 * padding + 1
-    top = (draws[:, 0] * places).long().clamp_(max=places - 1)
-    left = (draws[:, 1] * places).long().clamp_(max=places - 1)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view (B, C, places, places, H, W)
-    cropped = windows[torch.arange(len(images), device=images.device), :, top, left]
-    if not flip:
-        return cropped
-    mirror = (draws[:, 2] < 0.5).view(-1, 1, 1, 1)
-    return torch.where(mirror, cropped.flip(3), cropped)
+    """Pad with black, crop each image back at its own place and mirror half of them (RandomCrop and flip).
+
+    Returns channels-last memory. A row of a crop is one run of bytes in the padded batch, and a mirrored one a run in
+    the mirrored batch beside it, so the crops are copied row by row, with no arithmetic on pixels.
+    """
+    count, channels, height, width = images.shape
+    tall, wide, places = height + 2 * padding, width + 2 * padding, 2 * padding + 1
+    rows = images.permute(0, 2, 3, 1)
+    both = [rows, rows.flip(2)] if flip else [rows]
+    padded = F.pad(torch.stack(both), (0, 0, padding, padding, padding, padding))  # (1 or 2, B, tall, wide, C)
+    offsets = (draws[:, :2] * places).long().clamp_(max=places - 1)
+    image = torch.arange(count, device=images.device)
+    if flip:
+        # a window of the mirrored batch is the mirror image of the window as far from the other side
+        mirror = draws[:, 2] < 0.5
+        image = image + count * mirror
+        left = torch.where(mirror, places - 1 - offsets[:, 1], offsets[:, 1])
+    else:
+        left = offsets[:, 1]
+    row = torch.arange(height, device=images.device)
+    start = ((image * tall + offsets[:, 0])[:, None] + row) * wide + left[:, None]
+    runs = padded.as_strided((len(both) * count * tall * wide - width + 1, width * channels), (channels, 1))
+    cropped = runs.index_select(0, start.flatten())
+    return cropped.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:

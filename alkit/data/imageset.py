@@ -4,55 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from alkit.data import augment
+from alkit.data.pixels import Pixels, TensorPixels, prefetched
 
-
-class Pixels(Protocol):
-    """Where pixels live: in memory (on the device), in a memory-mapped file, or in image files to decode.
-
-    `shape` is (N, C, H, W). `take` returns uint8 (B, C, H, W) for int64 `indices` (B,); `crops` are the
-    random-resized-crop draws (B, 5) of `augment.draw`, used only by pixels that decode files (`decodes` is true).
-    `prefetch` is how many batches are worth preparing ahead in threads: 0 where pixels are already on the device.
-    """
-
-    shape: tuple[int, int, int, int]
-    decodes: bool
-    prefetch: int
-
-    def take(self, indices: Tensor, crops: Tensor | None = None) -> Tensor: ...
-
-    def to(self, device: torch.device) -> Pixels: ...
-
-    def select(self, indices: Tensor) -> Pixels: ...
-
-
-@dataclass(frozen=True, eq=False)
-class TensorPixels:
-    """Pixels in one uint8 tensor (N, C, H, W), on the host or on the device."""
-
-    images: Tensor
-    decodes: bool = False
-    prefetch: int = 0
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:  # type: ignore[override]
-        n, c, h, w = self.images.shape
-        return n, c, h, w
-
-    def take(self, indices: Tensor, crops: Tensor | None = None) -> Tensor:
-        return self.images.index_select(0, indices)
-
-    def to(self, device: torch.device) -> TensorPixels:
-        return replace(self, images=self.images.to(device))
-
-    def select(self, indices: Tensor) -> TensorPixels:
-        return replace(self, images=self.images.index_select(0, indices.to(self.images.device)))
+RESIZED_CROP = "resized_crop_flip"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,32 +81,56 @@ class ImageSet:
     def stream(
         self, batches: Sequence[Tensor], kind: str = "none", draws: Sequence[Tensor] | None = None
     ) -> Iterator[Tensor]:
-        """For each batch of indices, its images after augmentation `kind` with `draws`, uint8 on the device."""
-        for number, indices in enumerate(batches):
-            drawn = draws[number] if draws is not None else None
-            if self.pixels.decodes:
-                yield self.take(indices, drawn)
-            else:
-                images = self.take(indices)
-                yield augment.apply(images, kind, drawn) if drawn is not None else images
+        """For each batch of indices, its images after augmentation `kind` with `draws`, uint8 on the device.
+
+        Batches come in their order, prepared ahead by threads where pixels are not in memory; an error while one is
+        prepared is raised when its turn comes.
+        """
+        drawn = draws if draws is not None and kind != "none" else [None] * len(batches)
+        decoding = self.pixels.decodes and kind == RESIZED_CROP  # then the crop is part of decoding
+        crops = drawn if decoding else [None] * len(batches)
+        taken = prefetched(self.pixels, batches, crops, pin=self.device.type == "cuda")
+        for images, chosen in zip(taken, drawn, strict=True):
+            ready = images.to(self.device, non_blocking=True)
+            yield ready if decoding or chosen is None else augment.apply(ready, kind, chosen)
 
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """uint8 images (B, C, H, W) as numbers with the set's mean 0 and deviation 1 in each channel."""
-        return images.to(dtype).mul_(self._scale.to(images.device, dtype)).add_(self._shift.to(images.device, dtype))
+        """uint8 images (B, C, H, W) as numbers with the set's mean 0 and deviation 1 in each channel.
 
-    @property
-    def _scale(self) -> Tensor:
-        return torch.tensor([1 / (255 * s) for s in self.std]).view(1, -1, 1, 1)
+        The memory layout of `images` is kept.
+        """
+        values = images.to(dtype)
+        _, channels, _, width = images.shape
+        if channels > 1 and images.is_contiguous(memory_format=torch.channels_last):
+            # whole rows at once: broadcasting over three channels is several times slower
+            scale, shift = self._affine(images, dtype, width)
+            flat = values.permute(0, 2, 3, 1).view(-1, width * channels)
+        else:
+            scale, shift = (each.view(-1, 1, 1) for each in self._affine(images, dtype, 1))
+            flat = values
+        flat.mul_(scale).add_(shift)
+        return values
 
-    @property
-    def _shift(self) -> Tensor:
-        return torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)]).view(1, -1, 1, 1)
+    def _affine(self, images: Tensor, dtype: torch.dtype, repeats: int) -> tuple[Tensor, Tensor]:
+        build = _affine if type(images) is Tensor and not torch.compiler.is_compiling() else _affine.__wrapped__
+        return build(self.mean, self.std, images.device, dtype, repeats)
+
+
+@lru_cache(maxsize=64)
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device, dtype: torch.dtype, repeats: int
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift (repeats·C,) that normalise pixels in 0..255, the channels repeated."""
+    with torch.inference_mode(False):
+        scale = torch.tensor([1 / (255 * s) for s in std], dtype=dtype, device=device)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=dtype, device=device)
+        return scale.repeat(repeats), shift.repeat(repeats)
 
 
 def from_arrays(
     name: str,
     images: np.ndarray | Tensor,
-    labels: np.ndarray | Tensor,
+    labels: np.ndarray | Tensor | Sequence[int],
     class_names: Sequence[str],
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -157,12 +143,27 @@ def from_arrays(
     if mean is None or std is None:
         mean, std = channel_statistics(pixels)
     return ImageSet(
-        name, TensorPixels(pixels.contiguous()), torch.as_tensor(labels, dtype=torch.int64),
-        tuple(class_names), tuple(mean), tuple(std), augmentation,
+        name, TensorPixels(pixels.contiguous(memory_format=torch.channels_last)),
+        torch.as_tensor(labels, dtype=torch.int64), tuple(class_names), tuple(mean), tuple(std), augmentation,
     )  # fmt: skip
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel of uint8 images (N, C, H, W), for pixels in 0..1."""
-    channels = images.transpose(0, 1).flatten(1).double() / 255
-    return tuple(channels.mean(1).tolist()), tuple(channels.std(1, correction=0).clamp_min(1e-6).tolist())
+    """Mean and deviation of each channel of uint8 images (N, C, H, W), for pixels in 0..1.
+
+    From a histogram of each channel: exact, and without a copy of the images as numbers.
+    """
+    counts = torch.stack(
+        [
+            sum(
+                (torch.bincount(block[:, channel].flatten(), minlength=256) for block in images.split(4096)),
+                torch.zeros(256, dtype=torch.int64, device=images.device),
+            )
+            for channel in range(images.shape[1])
+        ]
+    ).double()
+    share = (counts / counts.sum(1, keepdim=True)).cpu()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ values
+    std = (share * (values - mean[:, None]).square()).sum(1).sqrt().clamp_min(1e-6)
+    return tuple(mean.tolist()), tuple(std.tolist())

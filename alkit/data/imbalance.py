@@ -1,6 +1,6 @@
 """What turns a data set as published into the one that is studied: unbalanced, smaller, with wrong labels.
 
-Pure functions of labels and a seed. Every draw is by class, so a class keeps the same images whatever happens to the others.
+Pure functions of labels and a seed. Every draw is by class, so a class keeps its images whatever happens to the others.
 """
 
 from __future__ import annotations
