@@ -1,0 +1,54 @@
+"""The pictures of one run, for the method notebooks: from its cycle records and its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alkit.plots.reliability import draw_confidence, draw_reliability
+from alkit.plots.style import figure, in_style, method_style, percent_axis, plain
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def accuracy_curve(records: Records, method: str = "oo4al", title: str = "Test accuracy") -> Figure:
+    """Test accuracy against labelled images, from the cycle records of one run."""
+    fig, axes = figure()
+    axis = axes[0, 0]
+    with in_style():
+        axis.plot([r["labelled"] for r in records], [r["accuracy"] for r in records], **method_style(method).line())
+        axis.set(title=plain(title), xlabel="labelled images", ylabel="accuracy on the test images")
+        percent_axis(axis)
+    return fig
+
+
+def calibration_curve(records: Records, title: str = "Calibration") -> Figure:
+    """Expected calibration error and overconfidence error against labelled images, of one run."""
+    fig, axes = figure()
+    axis = axes[0, 0]
+    with in_style():
+        for key, name, method in (("ece", "ECE", "ranked_margin"), ("oe", "overconfidence error", "cmam")):
+            axis.plot([r["labelled"] for r in records], [r[key] for r in records], label=name,
+                      **method_style(method).line())  # fmt: skip
+        axis.set(title=plain(title), xlabel="labelled images", ylabel="error", ylim=(0, None))
+        axis.legend(frameon=False)
+    return fig
+
+
+def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: int = 15, title: str = "") -> Figure:
+    """Reliability diagram and confidence histogram of one cycle's predictions of one run.
+
+    `predictions` holds `confidence` and `correct`, both (cycles, n); `cycle` counts from 0, or from the end.
+    """
+    confidence, correct = predictions["confidence"][cycle], predictions["correct"][cycle]
+    number = range(len(predictions["confidence"]))[cycle] + 1
+    fig, axes = figure(2, 1, width=5.4, height=5.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    with in_style():
+        draw_reliability(axes[0, 0], confidence, correct, bins)
+        draw_confidence(axes[1, 0], confidence, bins)
+        axes[0, 0].set_title(plain(title or f"Reliability on the test images, cycle {number}"))
+        axes[1, 0].set_xlabel("confidence (probability of the class named)")
+    return fig
