@@ -21,13 +21,13 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError,
 _GREY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
-class NotAnImage(DataError):
+class ImageFileError(DataError):
     """A file that cannot be read as an image; the message begins with its name."""
 
 
-def _refused(path: Path, error: BaseException) -> NotAnImage:
+def _refused(path: Path, error: BaseException) -> ImageFileError:
     reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-    return NotAnImage(f"{path}: not an image that can be read ({reason[:120]})")
+    return ImageFileError(f"{path}: not an image that can be read ({reason[:120]})")
 
 
 def look(path: Path) -> tuple[int, int, bool]:
@@ -47,7 +47,7 @@ def look(path: Path) -> tuple[int, int, bool]:
 def decode(path: Path, size: int, channels: int) -> Bytes:
     """The image as (size, size, channels): turned as its EXIF says, shorter side resized, centre cropped.
 
-    16-bit values keep their high byte; what is transparent is laid on white. Raises `NotAnImage`.
+    16-bit values keep their high byte; what is transparent is laid on white. Raises `ImageFileError`.
     """
     try:
         with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def decode(path: Path, size: int, channels: int) -> Bytes:
 def decode_for_batch(path: Path, size: int, channels: int, draws: Sequence[float] | None) -> Bytes:
     """The image as (size, size, channels): the centre of it, or the random-resized crop of `draws` (5 numbers in 0..1).
 
-    As the usual ImageNet pipelines do, the EXIF orientation is not applied. Raises `NotAnImage`.
+    As the usual ImageNet pipelines do, the EXIF orientation is not applied. Raises `ImageFileError`.
     """
     try:
         with warnings.catch_warnings():

@@ -110,15 +110,22 @@ def _mapped(path: Path, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint
     return np.memmap(path, np.uint8, "r", shape=shape)
 
 
+def forget_mapped() -> None:
+    """Open mapped files anew when they are next asked for: one of them is being made again."""
+    _mapped.cache_clear()
+
+
 @dataclass(frozen=True, eq=False)
 class FilePixels:
     """Pixels in image files, decoded when a batch asks for them, by a pool of threads.
 
-    Without `crops` an image's shorter side is resized to `size`·256/224 and the centre `size` × `size` is taken; with
-    them (in training) a random-resized crop is, mirrored by half, that depends on the draws alone.
+    `names` (N,) are paths below `root` as bytes. Without `crops` an image's shorter side is resized to `size`·256/224
+    and the centre `size` × `size` is taken; with them (in training) a random-resized crop is, mirrored by half, that
+    depends on the draws alone.
     """
 
-    paths: npt.NDArray[np.str_]
+    root: Path
+    names: npt.NDArray[np.bytes_]
     size: int
     channels: int = 3
     decodes: bool = True
@@ -126,25 +133,25 @@ class FilePixels:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.paths), self.channels, self.size, self.size
+        return len(self.names), self.channels, self.size, self.size
 
     def take(self, indices: Tensor, crops: Tensor | None = None) -> Tensor:
-        chosen = indices.tolist()
-        drawn = [None] * len(chosen) if crops is None else crops.double().tolist()
-        out = np.empty((len(chosen), self.size, self.size, self.channels), np.uint8)
+        names = self.names[indices.cpu().numpy()]
+        drawn = [None] * len(names) if crops is None else crops.cpu().double().tolist()
+        out = np.empty((len(names), self.size, self.size, self.channels), np.uint8)
 
         def one(place: int) -> None:
-            path = Path(str(self.paths[chosen[place]]))
+            path = self.root / os.fsdecode(names[place])
             out[place] = decode.decode_for_batch(path, self.size, self.channels, drawn[place])
 
-        list(decoding_threads().map(one, range(len(chosen))))
+        list(decoding_threads().map(one, range(len(names))))
         return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def to(self, device: torch.device) -> FilePixels:
         return self
 
     def select(self, indices: Tensor) -> FilePixels:
-        return replace(self, paths=self.paths[indices.cpu().numpy()])
+        return replace(self, names=self.names[indices.cpu().numpy()])
 
 
 def worker_count() -> int:
@@ -176,7 +183,9 @@ def prefetched(
         images = pixels.take(indices, drawn)
         return images.pin_memory() if pin else images
 
-    jobs = ((indices.cpu(), None if drawn is None else drawn.cpu()) for indices, drawn in zip(batches, crops, strict=True))
+    jobs = (
+        (indices.cpu(), None if drawn is None else drawn.cpu()) for indices, drawn in zip(batches, crops, strict=True)
+    )
     waiting: deque[Future[Tensor]] = deque()
     with ThreadPoolExecutor(min(2, pixels.prefetch), thread_name_prefix="alkit-batch") as pool:
         try:

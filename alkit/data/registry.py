@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from alkit.config import DATA_OPTIONS, Experiment
-from alkit.data import imbalance, synthetic, torchvision_sets
+from alkit.data import folder, imagenet, imbalance, synthetic, torchvision_sets
 from alkit.data.imageset import ImageSet
 from alkit.errors import ConfigError, DataError, nearest
 
@@ -24,7 +24,7 @@ class DatasetEntry:
     """One data set: how to load it, and what is known of it before it is loaded.
 
     `class_counts` are the training images a class as published, `count` finds them out from files without decoding
-    any; `shape` is (C, H, W). `defaults` are data options that make the set what it is (the profile of `cifar10_lt`).
+    any, and `known` are (images, classes) where the images a class are not listed here. `shape` is (C, H, W). `defaults` are data options that make the set what it is (the profile of `cifar10_lt`).
     """
 
     name: str
@@ -39,16 +39,18 @@ class DatasetEntry:
     augmentation: str = "none"
     count: Counter | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
+    known: tuple[int, int] | None = None
 
     @property
     def num_classes(self) -> int | None:
-        return len(self.class_counts) if self.class_counts else None
+        """None where only the files can tell."""
+        return len(self.class_counts) if self.class_counts else self.known and self.known[1]
 
     @property
     def train_size(self) -> int | None:
         """Training images with the set's own profile; None where only the files can tell."""
         if not self.class_counts:
-            return None
+            return self.known and self.known[0]
         return sum(imbalance.pool_counts(self.class_counts, **self.defaults))
 
 
@@ -98,6 +100,30 @@ _ENTRIES = [
         partial(torchvision_sets.load_cifar10, name="cifar10_lt"), _CIFAR10_SOURCE,
         (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip",
         defaults={"imbalance_factor": 100.0},
+    ),
+    DatasetEntry(
+        "caltech101", "Caltech-101: photographs, 101 classes, split by seed", imagenet.load_caltech101,
+        "https://data.caltech.edu/records/mzrjq-6wc02 (Fei-Fei et al., 2004), CC BY 4.0",
+        shape=(3, imagenet.CALTECH_SIZE, imagenet.CALTECH_SIZE), augmentation="crop_flip",
+        count=imagenet.count_caltech101,
+    ),
+    DatasetEntry(
+        "imagenet", "ImageNet (ILSVRC 2012), decoded from files at 224×224", imagenet.load_imagenet,
+        "https://image-net.org (Russakovsky et al., 2015), non-commercial research, by registration",
+        shape=(3, 224, 224), test_size=50_000, mean=imagenet.IMAGENET_STATISTICS[0],
+        std=imagenet.IMAGENET_STATISTICS[1], augmentation="resized_crop_flip", count=imagenet.count_imagenet,
+        known=(1_281_167, 1000),
+    ),
+    DatasetEntry(
+        "imagenet64", "ImageNet at 64×64, memory-mapped", imagenet.load_imagenet64,
+        "https://image-net.org/download-images (Chrabaszcz et al., 2017), non-commercial research, by registration",
+        shape=(3, 64, 64), test_size=50_000, mean=imagenet.IMAGENET_STATISTICS[0],
+        std=imagenet.IMAGENET_STATISTICS[1], augmentation="crop_flip", count=imagenet.count_imagenet64,
+        known=(1_281_167, 1000),
+    ),
+    DatasetEntry(
+        "folder", "your own images: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg", folder.load_folder,
+        "yours", augmentation="crop_flip", count=folder.count_folder,
     ),
     DatasetEntry(
         "two_moons", "Two moons: points drawn as spots on 8×8 grey pictures", synthetic.load_two_moons,
@@ -192,8 +218,7 @@ def _shrunk(test: ImageSet, size: int, seed: int) -> ImageSet:
 
 def _options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
     """The entry, and the experiment's data options with the entry's defaults where they are not set."""
-    entry = get_entry(experiment.dataset)
-    given = experiment.data_options()
+    entry, given = get_entry(experiment.dataset), experiment.data_options()
     return entry, {key: entry.defaults.get(key) if value is None else value for key, value in given.items()}
 
 

@@ -66,15 +66,17 @@ def _load_idx(
     raw = root / source.__name__ / "raw"
     sums = {file.removesuffix(".gz"): md5 for file, md5 in source.resources}
     folders = [root, raw, *elsewhere]
+    reason = ""
     if any(_find_idx(folders, file) is None for file in _IDX_FILES):
-        with _downloading(root, name):
+        with downloading(root, name) as problems:
             source(root, download=True)
+        reason = f" ({problems[0]})" if problems else ""
     arrays = []
     for file in _IDX_FILES:
-        hint = f"expected {file}.gz with md5 {sums[file]}, to be put into {raw}"
+        hint = f"expected {file}.gz (md5 {sums[file]} from {source.mirrors[0]}) in {raw}"
         path = _find_idx(folders, file)
         if path is None:
-            raise DataError(f"{raw / file}: missing, and it could not be downloaded; {hint}")
+            raise DataError(f"{raw / file}: missing and could not be downloaded{reason}; {hint}")
         arrays.append(read_idx(path, hint))
     sets = []
     for path_name, images, labels in ((_IDX_FILES[1], *arrays[:2]), (_IDX_FILES[3], *arrays[2:])):
@@ -169,12 +171,10 @@ def _ensure(
     if _first_bad(files) is None:
         return
     path, md5, url = archive
-    reason = ""
-    with _downloading(path.parent, name) as problems:
+    with downloading(path.parent, name) as problems:
         if _first_bad(files) is not None:
             download()
-    if problems:
-        reason = f" ({problems[0]})"
+    reason = f" ({problems[0]})" if problems else ""
     bad = _first_bad(files)
     if bad is not None:
         state = "is broken" if bad.exists() else "is missing"
@@ -192,7 +192,7 @@ def _first_bad(files: Sequence[tuple[Path, str]]) -> Path | None:
 
 
 @contextlib.contextmanager
-def _downloading(root: Path, name: str) -> Iterator[list[str]]:
+def downloading(root: Path, name: str) -> Iterator[list[str]]:
     """Hold the folder's lock, so that two processes download once; what goes wrong is noted, not raised."""
     from filelock import FileLock
 

@@ -1,0 +1,226 @@
+"""One's own images: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` with a split made by seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alkit.data import decode
+from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of, statistics_of
+from alkit.data.imageset import ImageSet
+from alkit.data.imbalance import split
+from alkit.data.pixels import decoding_threads
+from alkit.errors import ConfigError, DataError
+
+TRAIN_FOLDERS = ("train", "train_task12")
+TEST_FOLDERS = ("test", "val", "validation")
+LARGEST_OWN_SIZE = 256
+DEFAULT_SIZE = 64
+_IGNORED = {"thumbs.db", "desktop.ini"}
+_NAMED = 20  # skipped files that a record names
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a folder: `names` below `root`, their classes, and which are for the test.
+
+    `labels` (N,) int64; `test` (N,) bool, or None where the split is made by seed.
+    """
+
+    root: Path
+    names: list[str]
+    labels: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    test: npt.NDArray[np.bool_] | None
+
+    def indices(self, options: dict[str, Any], kept: npt.NDArray[np.int64] | None = None) -> tuple[Any, Any]:
+        """Training and test indices, into `kept` where some files were skipped."""
+        labels = self.labels if kept is None else self.labels[kept]
+        if self.test is None:
+            return split(labels, options["test_fraction"], len(self.class_names), options["dataset_seed"])
+        test = self.test if kept is None else self.test[kept]
+        return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
+    """List the folder's images in the order of their names; `DataError` where it is not laid out as expected."""
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: no such folder; expected train/CLASS/*.jpg and test/CLASS/*.jpg in it, or CLASS/*.jpg"
+        )
+    train = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), None)
+    test = next((root / name for name in TEST_FOLDERS if train is not None and (root / name).is_dir()), None)
+    classes = [path.name for path in _folders(train or root) if path.name not in ignore]
+    if len(classes) < 2:
+        raise DataError(f"{train or root}: expected a folder a class, at least two, not {len(classes)}")
+    names, labels = _list_classes(root, train or root, classes)
+    missing = sorted(set(range(len(classes))) - set(labels))
+    if missing:
+        raise DataError(f"{(train or root) / classes[missing[0]]}: no images in this class")
+    held_out = None
+    if test is not None:
+        unknown = [path for path in _folders(test) if path.name not in classes]
+        if unknown:
+            raise DataError(f"{unknown[0]}: a class without training images in {train}")
+        more, their_labels = _list_classes(root, test, classes)
+        if not more:
+            raise DataError(f"{test}: no images; expected test images in a folder a class")
+        held_out = np.arange(len(names) + len(more)) >= len(names)
+        names, labels = names + more, labels + their_labels
+    return Listing(root, names, np.array(labels, np.int64), tuple(classes), held_out)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
+
+
+def _list_classes(root: Path, folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+    names: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(_files(str(folder / name)))
+        names += [os.path.relpath(path, root) for path in found]
+        labels += [label] * len(found)
+    return names, labels
+
+
+def _files(folder: str) -> list[str]:
+    """All files below `folder`, without hidden ones and what file managers leave."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [f"{place}/{name}" for name in files if not name.startswith(".") and name.lower() not in _IGNORED]
+    return found
+
+
+# --- loading --------------------------------------------------------------------------------------------------------
+
+
+def load_folder(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
+    """The images of the folder `data_root`, decoded once into the cache.
+
+    All become squares of `image_size` pixels: the shorter side resized, the centre cropped. Without `image_size` it
+    is the shorter side the images share if they are all of one size and it is at most 256, else 64. Grey if every
+    image is grey, else RGB. A file that is not an image raises `DataError`, or is skipped and noted (`skip_broken`).
+    """
+    return load_listing("folder", scan(folder_root(root)), options, "crop_flip")
+
+
+def count_folder(root: Path | None, options: dict[str, Any]) -> list[int]:
+    """Training images a class, from the files' names."""
+    return count_listing(scan(folder_root(root)), options)
+
+
+def count_listing(listing: Listing, options: dict[str, Any]) -> list[int]:
+    """Training images a class of a listing, with the split that loading it makes."""
+    train, _ = listing.indices(options)
+    return np.bincount(listing.labels[train], minlength=len(listing.class_names)).tolist()
+
+
+def folder_root(root: Path | None) -> Path:
+    """The folder given, which has no default for one's own images."""
+    if root is None:
+        raise ConfigError("data_root: the data set 'folder' needs the folder that holds the images")
+    return root.expanduser().absolute()
+
+
+def load_listing(
+    name: str,
+    listing: Listing,
+    options: dict[str, Any],
+    augmentation: str,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    default_size: int | None = None,
+) -> tuple[ImageSet, ImageSet]:
+    """Training and test set of a listing, through the cache. Statistics are the training images' where not given."""
+    size = options["image_size"] or default_size
+    params = {"root": str(listing.root), "image_size": size}
+    paths = [listing.root / each for each in listing.names]
+    folder, manifest = cached(
+        name, params, fingerprint_of(paths, listing.root),
+        partial(_write, paths=paths, size=size, skip_broken=options["skip_broken"]),
+    )  # fmt: skip
+    broken = manifest["broken"]
+    if broken and not options["skip_broken"]:
+        raise DataError(_advice(broken[0][1]))
+    kept = np.setdiff1d(np.arange(len(paths)), [place for place, _ in broken])
+    notes: dict[str, Any] = {"image_size": manifest["shape"][1]}
+    if broken:
+        notes |= {
+            "files_skipped": len(broken),
+            "skipped": [listing.names[place] for place, _ in broken[:_NAMED]],
+        }
+    whole = ImageSet(
+        name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]), listing.class_names,
+        (0.0,), (1.0,), augmentation, notes,
+    )  # fmt: skip
+    train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
+    mean, std = statistics or statistics_of(train)
+    return replace(train, mean=mean, std=std), replace(test, mean=mean, std=std)
+
+
+def _advice(message: str) -> str:
+    return f"{message}; remove it, or set skip_broken: true"
+
+
+def _write(folder: Path, paths: list[Path], size: int | None, skip_broken: bool) -> dict[str, Any]:
+    """Decode `paths` into `pixels.bin`; broken ones are left out and listed as (place, message)."""
+    from tqdm.auto import tqdm
+
+    threads, broken = decoding_threads(), {}
+    looks = _each(threads, decode.look, paths, broken, skip_broken)
+    seen = {look for look in looks if look is not None}
+    if not seen:
+        raise DataError(f"{paths[0].parent}: no file in it can be read as an image")
+    sizes = {(width, height) for width, height, _ in seen}
+    if size is None:
+        width, height = next(iter(sizes))
+        size = min(width, height) if len(sizes) == 1 and min(width, height) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+    channels = 1 if all(grey for _, _, grey in seen) else 3
+    out = create_pixels(folder, (len(paths), size, size, channels))
+    row = 0
+    with tqdm(total=len(paths), desc="decoding", unit="image", disable=len(paths) < 5000, mininterval=2) as bar:
+        for start in range(0, len(paths), 1024):  # in blocks, so that finished images do not pile up
+            places = [p for p in range(start, min(start + 1024, len(paths))) if p not in broken]
+            some = {p: message for p, message in broken.items() if p >= start}
+            results = _each(
+                threads, partial(decode.decode, size=size, channels=channels), [paths[p] for p in places],
+                found := {}, skip_broken,
+            )  # fmt: skip
+            broken |= some | {places[index]: message for index, message in found.items()}
+            for pixels in results:
+                if pixels is not None:
+                    out[row] = pixels
+                    row += 1
+            bar.update(min(1024, len(paths) - start))
+    del out
+    os.truncate(folder / "pixels.bin", row * size * size * channels)
+    return {"shape": [row, size, size, channels], "broken": sorted([place, text] for place, text in broken.items())}
+
+
+def _each(threads: Any, function: Any, paths: list[Path], broken: dict[int, str], skip_broken: bool) -> list[Any]:
+    """`function` of each path, in order; None for a broken one, which is noted in `broken` or raised."""
+
+    def one(path: Path) -> Any:
+        try:
+            return function(path)
+        except decode.ImageFileError as error:
+            return error
+
+    results = []
+    for place, result in enumerate(threads.map(one, paths)):
+        if isinstance(result, decode.ImageFileError):
+            if not skip_broken:
+                raise DataError(_advice(str(result)))
+            broken[place] = str(result)
+            result = None
+        results.append(result)
+    return results

@@ -1,0 +1,228 @@
+"""ImageNet decoded from its files, its 64×64 version mapped from one file, and Caltech-101."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alkit.data import decode
+from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
+from alkit.data.folder import Listing, count_listing, load_listing, scan
+from alkit.data.imageset import ImageSet
+from alkit.data.pixels import FilePixels, decoding_threads
+from alkit.data.storage import data_folder
+from alkit.errors import ConfigError, DataError
+
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+Pair = tuple[ImageSet, ImageSet]
+
+# --- ImageNet at 224 ------------------------------------------------------------------------------------------------
+
+
+def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
+    """ImageNet (ILSVRC 2012), decoded from `train/n*/` and `val/n*/` as batches ask for them.
+
+    The first paper's folders `train_task12/` and `validation/` are understood too. `image_size` is 224 by default.
+    `skip_broken` looks at every file's header once, which takes minutes.
+    """
+    listing = scan_imagenet(root, "imagenet")
+    size = options["image_size"] or 224
+    kept, notes = np.arange(len(listing.names)), {}
+    if options["skip_broken"]:
+        readable = np.fromiter(decoding_threads().map(_readable, _paths(listing)), bool, len(kept))
+        skipped = [listing.names[place] for place in np.flatnonzero(~readable)]
+        kept = kept[readable]
+        notes = {"files_skipped": len(skipped), "skipped": skipped[:20]} if skipped else {}
+    names = np.array([os.fsencode(name) for name in listing.names])[kept]
+    whole = ImageSet(
+        "imagenet", FilePixels(listing.root, names, size), torch.from_numpy(listing.labels[kept]),
+        listing.class_names, *IMAGENET_STATISTICS, "resized_crop_flip", notes,
+    )  # fmt: skip
+    train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
+    return train, test
+
+
+def count_imagenet(root: Path | None, options: dict[str, Any]) -> list[int]:
+    """Training images a class, from the files' names."""
+    return count_listing(scan_imagenet(root, "imagenet"), options)
+
+
+def scan_imagenet(root: Path | None, name: str) -> Listing:
+    """The files in `root`, or in `root/name`; `DataError` that says how they should lie."""
+    folder = data_folder(root).absolute()
+    candidates = [folder / name, folder] if (folder / name).is_dir() else [folder]
+    listing = scan(candidates[0])
+    if listing.test is None:
+        raise DataError(
+            f"{candidates[0]}: expected train/CLASS/*.JPEG and val/CLASS/*.JPEG (or train_task12/ and validation/); "
+            "the images of val.tar have to be sorted into folders of their classes first"
+        )
+    return listing
+
+
+def _paths(listing: Listing) -> Iterator[Path]:
+    return (listing.root / name for name in listing.names)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        decode.look(path)
+    except decode.ImageFileError:
+        return False
+    return True
+
+
+# --- ImageNet at 64 -------------------------------------------------------------------------------------------------
+
+_SIDE = 64
+_TRAIN_PARTS = [f"train_data_batch_{part}.npz" for part in range(1, 11)]
+_TEST_PART = "val_data.npz"
+_ROW = 3 * _SIDE * _SIDE
+
+
+def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
+    """Downsampled ImageNet (Chrabaszcz et al., 2017), mapped from the cache, never read into memory as a whole.
+
+    Reads the npz files `train_data_batch_1.npz` … `val_data.npz`, or folders of images as `imagenet` does.
+    """
+    if options["image_size"] not in (None, _SIDE):
+        raise ConfigError(f"image_size: imagenet64 has images of 64 × 64, not {options['image_size']}")
+    folder = _imagenet64_folder(root)
+    if not (folder / _TEST_PART).exists():
+        listing = scan_imagenet(folder, "imagenet64")
+        return load_listing("imagenet64", listing, options, "crop_flip", IMAGENET_STATISTICS, _SIDE)
+    sets = []
+    for split, files in (("train", _present(folder)), ("test", [folder / _TEST_PART])):
+        place, manifest = cached(
+            f"imagenet64-{split}", {"root": str(folder), "files": [file.name for file in files]},
+            fingerprint_of(files, folder), lambda target, files=files: _write_npz(target, files),
+        )  # fmt: skip
+        labels = np.load(place / "labels.npy", allow_pickle=False)
+        names = tuple(str(number) for number in range(1000))
+        sets.append(
+            ImageSet("imagenet64", pixels_of(place, manifest), torch.from_numpy(labels), names,
+                     *IMAGENET_STATISTICS, "crop_flip")
+        )  # fmt: skip
+    return sets[0], sets[1]
+
+
+def count_imagenet64(root: Path | None, options: dict[str, Any]) -> list[int]:
+    """Training images a class, from the labels alone."""
+    folder = _imagenet64_folder(root)
+    if not (folder / _TEST_PART).exists():
+        return count_listing(scan_imagenet(folder, "imagenet64"), options)
+    labels = np.concatenate([_labels(file) for file in _present(folder)])
+    return np.bincount(labels, minlength=1000).tolist()
+
+
+def _imagenet64_folder(root: Path | None) -> Path:
+    folder = data_folder(root).absolute()
+    return folder / "imagenet64" if (folder / "imagenet64").is_dir() else folder
+
+
+def _present(folder: Path) -> list[Path]:
+    missing = [name for name in _TRAIN_PARTS if not (folder / name).exists()]
+    if missing:
+        raise DataError(f"{folder / missing[0]}: missing; expected {_TRAIN_PARTS[0]} to {_TRAIN_PARTS[-1]} beside it")
+    return [folder / name for name in _TRAIN_PARTS]
+
+
+def _labels(file: Path) -> npt.NDArray[np.int64]:
+    """Labels (n,) 0..999 of one file, in which they are 1..1000."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            labels = np.asarray(content["labels"]).astype(np.int64).ravel() - 1
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file}: cannot be read ({error}); expected 'data' and 'labels' without pickles") from None
+    if len(labels) and not 0 <= labels.min() <= labels.max() < 1000:
+        raise DataError(f"{file}: expected labels 1..1000, not {labels.min() + 1}..{labels.max() + 1}")
+    return labels
+
+
+def _write_npz(target: Path, files: list[Path]) -> dict[str, Any]:
+    """Copy the images of npz files into one file of (n, 64, 64, 3), a block at a time."""
+    from tqdm.auto import tqdm
+
+    labels = [_labels(file) for file in files]
+    total = sum(map(len, labels))
+    out = create_pixels(target, (total, _SIDE, _SIDE, 3))
+    row = 0
+    with tqdm(total=total, desc="unpacking", unit="image", disable=total < 5000, mininterval=2) as bar:
+        for file, expected in zip(files, labels, strict=True):
+            begin = row
+            for block in _blocks(file):
+                out[row : row + len(block)] = block.transpose(0, 2, 3, 1)
+                row += len(block)
+                bar.update(len(block))
+            if row - begin != len(expected):
+                raise DataError(f"{file}: {row - begin} images and {len(expected)} labels")
+    np.save(target / "labels.npy", np.concatenate(labels))
+    return {"shape": [total, _SIDE, _SIDE, 3]}
+
+
+def _blocks(file: Path, rows: int = 4096) -> Iterator[npt.NDArray[np.uint8]]:
+    """The images of one npz file as blocks (b, 3, 64, 64), without holding the whole array."""
+    from numpy.lib import format as npy
+
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open("data.npy") as stream:
+            version = npy.read_magic(stream)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = read_header(stream)
+            count = shape[0]
+            if fortran or dtype != np.uint8 or int(np.prod(shape)) != count * _ROW:
+                raise DataError(f"{file}: expected 'data' of bytes (n, {_ROW}), not {dtype} {shape}")
+            for start in range(0, count, rows):
+                wanted = min(rows, count - start) * _ROW
+                content = stream.read(wanted)
+                if len(content) != wanted:
+                    raise DataError(f"{file}: ends after {start} of {count} images")
+                yield np.frombuffer(content, np.uint8).reshape(-1, 3, _SIDE, _SIDE)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file}: cannot be read ({error})") from None
+
+
+# --- Caltech-101 ----------------------------------------------------------------------------------------------------
+
+CALTECH_SIZE = 64
+_CALTECH_ARCHIVE = "caltech-101.zip"
+
+
+def load_caltech101(root: Path | None, options: dict[str, Any]) -> Pair:
+    """8,677 photographs in 101 classes, without the background class; a part of each class is for the test, by seed.
+
+    `image_size` is 64 by default.
+    """
+    return load_listing("caltech101", _scan_caltech(root), options, "crop_flip", None, CALTECH_SIZE)
+
+
+def count_caltech101(root: Path | None, options: dict[str, Any]) -> list[int]:
+    """Training images a class, from the files' names."""
+    return count_listing(_scan_caltech(root), options)
+
+
+def _scan_caltech(root: Path | None) -> Listing:
+    base = data_folder(root).absolute()
+    candidates = [base / "caltech101" / "101_ObjectCategories", base / "101_ObjectCategories"]
+    if not any(path.is_dir() for path in candidates):
+        from torchvision.datasets import Caltech101
+
+        from alkit.data.torchvision_sets import downloading
+
+        with downloading(base, "caltech101") as problems:
+            Caltech101(base, download=True)
+        if not candidates[0].is_dir():
+            reason = f" ({problems[0]})" if problems else ""
+            raise DataError(
+                f"{candidates[0]}: missing and could not be downloaded{reason}; download {_CALTECH_ARCHIVE} "
+                "(md5 3138e1922a9193bfa496528edbbc45d0) from https://data.caltech.edu/records/mzrjq-6wc02 by hand and "
+                "unpack 101_ObjectCategories there"
+            )
+    return scan(next(path for path in candidates if path.is_dir()), ignore=("BACKGROUND_Google",))
