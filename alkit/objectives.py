@@ -127,7 +127,19 @@ class Batch:
 Loss = Callable[[Experiment, Any, Batch], Tensor]
 
 
+def _elbo(experiment: Experiment, network: Any, batch: Batch) -> Tensor:
+    """What a radial network is trained on, whether its losses are weighted or not (the weights are then 1)."""
+    from alkit.models.bayesian import elbo
+
+    return elbo(
+        network.backbone, batch.images, batch.labels, batch.weights, experiment.training_samples, None,
+        batch.dataset_size, experiment.quirk("mean_reduced_weights"),
+    )  # fmt: skip
+
+
 def _cross_entropy(experiment: Experiment, network: Any, batch: Batch) -> Tensor:
+    if experiment.model == "radial_cnn":
+        return _elbo(experiment, network, batch)
     return cross_entropy(network.backbone, batch.images, batch.labels)
 
 
@@ -154,6 +166,8 @@ def _loss_prediction(experiment: Experiment, network: Any, batch: Batch) -> Tens
 
 
 def _weighted(experiment: Experiment, network: Any, batch: Batch) -> Tensor:
+    if experiment.model == "radial_cnn":
+        return _elbo(experiment, network, batch)
     return weighted(
         network.backbone, batch.images, batch.labels, batch.weights, experiment.quirk("mean_reduced_weights")
     )

@@ -91,7 +91,8 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     mean = torch.zeros(log_probs.shape[1:], dtype=torch.float64, device=log_probs.device)
     for sample in log_probs:
         mean += sample.double().exp()
-    return torch.special.entr(mean / len(log_probs)).sum(1).clamp_min(0)
+    entropies: Tensor = torch.special.entr(mean / len(log_probs)).sum(1)
+    return entropies.clamp_min(0)
 
 
 def random_scores(count: int, generator: torch.Generator, batch_size: int | None = None) -> Tensor:
