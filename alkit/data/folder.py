@@ -122,7 +122,7 @@ def count_folder(root: Path | None, options: dict[str, Any]) -> list[int]:
 def count_listing(listing: Listing, options: dict[str, Any]) -> list[int]:
     """Training images a class of a listing, with the split that loading it makes."""
     train, _ = listing.indices(options)
-    return np.bincount(listing.labels[train], minlength=len(listing.class_names)).tolist()
+    return [int(count) for count in np.bincount(listing.labels[train], minlength=len(listing.class_names))]
 
 
 def folder_root(root: Path | None) -> Path:
@@ -175,7 +175,8 @@ def _write(folder: Path, paths: list[Path], size: int | None, skip_broken: bool)
     """Decode `paths` into `pixels.bin`; broken ones are left out and listed as (place, message)."""
     from tqdm.auto import tqdm
 
-    threads, broken = decoding_threads(), {}
+    threads = decoding_threads()
+    broken: dict[int, str] = {}
     looks = _each(threads, decode.look, paths, broken, skip_broken)
     seen = {look for look in looks if look is not None}
     if not seen:
@@ -190,12 +191,10 @@ def _write(folder: Path, paths: list[Path], size: int | None, skip_broken: bool)
     with tqdm(total=len(paths), desc="decoding", unit="image", disable=len(paths) < 5000, mininterval=2) as bar:
         for start in range(0, len(paths), 1024):  # in blocks, so that finished images do not pile up
             places = [p for p in range(start, min(start + 1024, len(paths))) if p not in broken]
-            some = {p: message for p, message in broken.items() if p >= start}
-            results = _each(
-                threads, partial(decode.decode, size=size, channels=channels), [paths[p] for p in places],
-                found := {}, skip_broken,
-            )  # fmt: skip
-            broken |= some | {places[index]: message for index, message in found.items()}
+            found: dict[int, str] = {}
+            reader = partial(decode.decode, size=size, channels=channels)
+            results = _each(threads, reader, [paths[p] for p in places], found, skip_broken)
+            broken |= {places[index]: message for index, message in found.items()}
             for pixels in results:
                 if pixels is not None:
                     out[row] = pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
     for split, files in (("train", _present(folder)), ("test", [folder / _TEST_PART])):
         place, manifest = cached(
             f"imagenet64-{split}", {"root": str(folder), "files": [file.name for file in files]},
-            fingerprint_of(files, folder), lambda target, files=files: _write_npz(target, files),
+            fingerprint_of(files, folder), partial(_write_npz, files=files),
         )  # fmt: skip
         labels = np.load(place / "labels.npy", allow_pickle=False)
         names = tuple(str(number) for number in range(1000))
@@ -119,7 +120,7 @@ def count_imagenet64(root: Path | None, options: dict[str, Any]) -> list[int]:
     if not (folder / _TEST_PART).exists():
         return count_listing(scan_imagenet(folder, "imagenet64"), options)
     labels = np.concatenate([_labels(file) for file in _present(folder)])
-    return np.bincount(labels, minlength=1000).tolist()
+    return [int(count) for count in np.bincount(labels, minlength=1000)]
 
 
 def _imagenet64_folder(root: Path | None) -> Path:

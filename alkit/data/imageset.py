@@ -14,6 +14,8 @@ from torch import Tensor
 from alkit.data import augment
 from alkit.data.pixels import Pixels, TensorPixels, prefetched
 
+__all__ = ["ImageSet", "Pixels", "TensorPixels", "channel_statistics", "from_arrays"]
+
 RESIZED_CROP = "resized_crop_flip"
 
 

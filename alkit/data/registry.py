@@ -23,8 +23,9 @@ Counter = Callable[[Path | None, dict[str, Any]], Sequence[int]]
 class DatasetEntry:
     """One data set: how to load it, and what is known of it before it is loaded.
 
-    `class_counts` are the training images a class as published, `count` finds them out from files without decoding
-    any, and `known` are (images, classes) where the images a class are not listed here. `shape` is (C, H, W). `defaults` are data options that make the set what it is (the profile of `cifar10_lt`).
+    `class_counts` are the training images a class as published; `count` finds them out from files without decoding
+    any, and `known` are (images, classes) where they are not listed here. `shape` is (C, H, W). `defaults` are data
+    options that make the set what it is (the profile of `cifar10_lt`).
     """
 
     name: str

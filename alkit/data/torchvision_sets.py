@@ -7,6 +7,7 @@ import gzip
 import socket
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _load_idx(
         with downloading(root, name) as problems:
             source(root, download=True)
         reason = f" ({problems[0]})" if problems else ""
-    arrays = []
+    arrays: list[npt.NDArray[np.uint8]] = []
     for file in _IDX_FILES:
         hint = f"expected {file}.gz (md5 {sums[file]} from {source.mirrors[0]}) in {raw}"
         path = _find_idx(folders, file)
@@ -79,11 +80,12 @@ def _load_idx(
             raise DataError(f"{raw / file}: missing and could not be downloaded{reason}; {hint}")
         arrays.append(read_idx(path, hint))
     sets = []
-    for path_name, images, labels in ((_IDX_FILES[1], *arrays[:2]), (_IDX_FILES[3], *arrays[2:])):
+    for part in (0, 2):
+        images, labels = arrays[part : part + 2]
         if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max(initial=0)) >= len(names):
             raise DataError(
-                f"{_find_idx(folders, path_name)}: does not fit its images; expected {len(images)} labels "
-                f"0..{len(names) - 1}, md5 {sums[path_name]}"
+                f"{_find_idx(folders, _IDX_FILES[part + 1])}: does not fit its images; expected {len(images)} labels "
+                f"0..{len(names) - 1}, md5 {sums[_IDX_FILES[part + 1]]}"
             )
         sets.append(from_arrays(name, images[:, None], labels, names, *statistics, augmentation))
     return sets[0], sets[1]
@@ -152,7 +154,7 @@ def load_svhn(root: Path | None, options: dict[str, Any]) -> Pair:
     for part in ("train", "test"):
         url, file, md5 = SVHN.split_list[part]
         path = folder / file
-        _ensure("svhn", [(path, md5)], lambda part=part: SVHN(folder, part, download=True), (path, md5, url))
+        _ensure("svhn", [(path, md5)], partial(SVHN, folder, part, download=True), (path, md5, url))
     sets = []
     for part in ("train", "test"):
         found = SVHN(folder, part)
