@@ -1,6 +1,6 @@
 """The papers' tables as data: a method is an objective and a strategy (and, for PT4AL, a pretext task).
 
-To add a method, add a row here; to add a strategy, see `alkit.strategies`.
+To add a method, add a row here, or call `add_method` in a notebook; to add a strategy, see `alkit.strategies`.
 This module imports nothing heavy, so that `alkit methods` and the grid can read it at once.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from alkit.errors import ConfigError, nearest
 
-OO4AL = "Moon et al., OO4AL"
+OO4AL = "Hwang et al., OO4AL (IEEE Access 2024)"
 PT4AL = "Yi et al., PT4AL (ECCV 2022)"
 
 
@@ -96,3 +96,22 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise ConfigError(f"method: no method '{name}'{nearest(name, METHODS)} (`alkit methods` lists them)")
     return METHODS[name]
+
+
+_ADDED: set[str] = set()
+
+
+def add_method(method: Method) -> Method:
+    """Add a row of one's own to the table, for this process: a cell of a notebook can run its own strategy.
+
+    Asked again, it replaces the row it added before, so that a cell can be run twice. Raises `ConfigError` for an id
+    of the kit's own table, and for an objective that no row of the table has.
+    """
+    if method.id in METHODS and method.id not in _ADDED:
+        raise ConfigError(f"method: '{method.id}' is a row of the kit's own table; choose another id")
+    objectives = {row.objective for row in METHODS.values()}
+    if method.objective not in objectives:
+        raise ConfigError(f"objective: no objective '{method.objective}'{nearest(method.objective, objectives)}")
+    METHODS[method.id] = method
+    _ADDED.add(method.id)
+    return method

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from alkit.errors import ConfigError, nearest
+
 if TYPE_CHECKING:
     from alkit.config import Experiment
     from alkit.data import ImageSet
@@ -118,26 +120,42 @@ _STRATEGIES: dict[str, type[Strategy]] = {}
 
 
 def register(*names: str) -> Callable[[type[Strategy]], type[Strategy]]:
-    """Class decorator: the strategy is called by one of `names` in the methods table."""
+    """Class decorator: the strategy is called by one of `names` in the methods table.
+
+    A strategy defined in a notebook may be defined again, so that its cell can be run twice; any other double raises
+    `ValueError`.
+    """
 
     def add(strategy: type[Strategy]) -> type[Strategy]:
+        notebook = strategy.__module__ == "__main__"
+        if notebook:
+            import_all()  # the kit's own names must be known to be refused
         for name in names:
-            if name in _STRATEGIES:
+            known = _STRATEGIES.get(name)
+            if known is not None and not (notebook and known.__module__ == "__main__"):
                 raise ValueError(f"two strategies are called '{name}'")
-            _STRATEGIES[name] = strategy
+        _STRATEGIES.update(dict.fromkeys(names, strategy))
         return strategy
 
     return add
 
 
-def make_strategy(experiment: Experiment) -> Strategy:
-    """The strategy of the experiment's method. Every module of this package is looked through for it."""
-    name = experiment.row.strategy
-    package = import_module("alkit.strategies")
-    for module in iter_modules(package.__path__):
-        if name in _STRATEGIES:
-            break
+def import_all() -> None:
+    """Import every module of this package, so that every strategy of the kit is registered."""
+    for module in iter_modules(import_module("alkit.strategies").__path__):
         import_module(f"alkit.strategies.{module.name}")
+
+
+def make_strategy(experiment: Experiment) -> Strategy:
+    """The strategy of the experiment's method. Raises `ConfigError` if none is registered under its name."""
+    name = experiment.row.strategy
+    if name not in _STRATEGIES:
+        import_all()
+    if name not in _STRATEGIES:
+        raise ConfigError(
+            f"method: '{experiment.method}' asks for a strategy '{name}' that is not registered"
+            f"{nearest(name, _STRATEGIES)} (`alkit.strategies.register`)"
+        )
     return _STRATEGIES[name](experiment)
 
 

@@ -36,7 +36,7 @@ def entropy(logits: Tensor) -> Tensor:
 def ranked_margin(logits: Tensor) -> Tensor:
     """RankedMS: −Σ_{i<C} (p(i) − p(i+1)) / i over descending p, for logits (N, C); utilities (N,) in −1..0.
 
-    Every gap between neighbours counts, the first most. OO4AL (Moon et al.).
+    Every gap between neighbours counts, the first most. OO4AL (Hwang et al., 2024).
     """
     p = _sorted_probabilities(logits)
     ranks = torch.arange(1, p.shape[1], device=p.device, dtype=p.dtype)
