@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from alkit.config import Experiment, Study
 from alkit.data import ImageSet
@@ -21,6 +23,7 @@ from alkit.learner import ActiveLearner
 
 _NAMES = "_alkit_names"
 _PARAMETERS = "_alkit_parameters"
+DRIVE = Path("/content/drive")
 _NOT_OF_THE_RUN = {"out_dir", "outputs_dir", *Study.own_keys()}
 
 
@@ -67,17 +70,19 @@ class Run:
         return self.queries[f"query_{len(self.records)}"]
 
 
-def run(experiment: Experiment, out_dir: str | Path | None = None) -> Run:
-    """Run the experiment (or go on with it, or read it back if `out_dir` holds it finished), showing progress."""
-    with _Bar() as bar:
-        learner = ActiveLearner(experiment, out_dir, progress=bar)
+def run(experiment: Experiment, out_dir: str | Path | None = None, outputs_dir: str | Path | None = None) -> Run:
+    """Run the experiment (or go on with it, or read it back if its folder holds it finished), showing progress.
+
+    The record goes to `out_dir`; without one to `outputs_dir`/DATASET/LABEL/seed-N; without either nothing is kept.
+    """
+    if out_dir is None and outputs_dir is not None:
+        out_dir = outputs(outputs_dir) / experiment.dataset / experiment.name / f"seed-{experiment.seed}"
+    with _Bars(experiment) as bars:
+        learner = ActiveLearner(experiment, out_dir, progress=bars)
         records = []
         for record in learner:
             records.append(record)
-            bar.note(
-                f"cycle {record['cycle']}/{experiment.cycle_count}: {record['labelled']} labels, "
-                f"accuracy {record['accuracy']:.1%}, ECE {record['ece']:.3f}"
-            )
+            bars.note(record)
     if learner.state.queries:
         queries, predictions = learner.query_arrays(), learner.prediction_arrays()
     else:
@@ -91,35 +96,78 @@ def interactive() -> bool:
     return "google.colab" in sys.modules or any(name in os.environ for name in ("JPY_SESSION_NAME", "VSCODE_PID"))
 
 
-class _Bar:
-    """A bar a run where a person watches; a line a cycle in a log, where a bar would print a line an update."""
+class _Bars:
+    """A bar of cycles and one of epochs where a person watches; a line a cycle in a log, where a bar is many lines."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self._bars: list[Any] = []
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _Bars:
+        if interactive():
+            from tqdm.auto import tqdm
+
+            name = f"{self.experiment.name}, seed {self.experiment.seed}"
+            self._bars = [
+                tqdm(desc=name, total=self.experiment.cycle_count, unit="cycle"),
+                tqdm(desc="epochs", total=self.experiment.epochs, unit="epoch", leave=False),
+            ]
         return self
 
     def __call__(self, status: dict[str, Any]) -> None:
-        if not interactive():
-            return
-        if self._bar is None:
-            from tqdm.auto import tqdm
+        if self._bars:
+            epochs = self._bars[1]
+            epochs.set_description(f"cycle {status['cycle']}: {status['state']}", refresh=False)
+            epochs.n = status["epoch"]
+            epochs.refresh()
 
-            self._bar = tqdm(total=status["cycles"] * status["epochs"], unit="epoch")
-        self._bar.set_description(f"cycle {status['cycle']}/{status['cycles']}, {status['state']}")
-        self._bar.n = (status["cycle"] - 1) * status["epochs"] + status["epoch"]
-        self._bar.refresh()
-
-    def note(self, line: str) -> None:
-        if interactive() and self._bar is not None:
-            self._bar.set_postfix_str(line.split(": ", 1)[1])
+    def note(self, record: dict[str, Any]) -> None:
+        line = f"{record['labelled']} labels, accuracy {record['accuracy']:.1%}, ECE {record['ece']:.3f}"
+        if self._bars:
+            self._bars[0].update()
+            self._bars[0].set_postfix_str(line)
         else:
-            print(line, flush=True)
+            print(f"cycle {record['cycle']}/{self.experiment.cycle_count}: {line}", flush=True)
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        for bar in reversed(self._bars):
+            bar.close()
+
+
+def table(runs: Iterable[Run]) -> pd.DataFrame:
+    """Runs of this notebook as one DataFrame, one row a run and cycle, with the columns that plots of studies need."""
+    rows = [
+        {"dataset": r.experiment.dataset, "method": r.experiment.method, "label": r.experiment.name,
+         "seed": r.experiment.seed, "protocol": r.experiment.protocol, **record}
+        for r in runs
+        for record in r.records
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# --- where things are ---
+
+
+def root() -> Path:
+    """The repository that the working directory lies in; the working directory itself outside any."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").is_file() and (folder / "alkit").is_dir():
+            return folder
+    return here
+
+
+def outputs(outputs_dir: str | Path) -> Path:
+    """The folder `outputs_dir`, taken from the repository's root, wherever in it the notebook runs.
+
+    A folder on Google Drive, `/content/drive/…`, is the one thing that makes Colab ask for access to it.
+    """
+    folder = root() / Path(outputs_dir).expanduser()
+    if "google.colab" in sys.modules and DRIVE in (folder, *folder.parents) and not (DRIVE / "MyDrive").exists():
+        from google.colab import drive
+
+        drive.mount(str(DRIVE))
+    return folder
 
 
 def versions() -> str:

@@ -1,6 +1,6 @@
-"""Keep what all method notebooks share the same: set-up, parameters, run and pictures. The story is each one's own.
+"""Keep the same what notebooks share: all the cell for Colab, methods also parameters, run and pictures.
 
-    python scripts/notebooks.py            bring the shared cells up to date, make notebooks that are missing
+    python scripts/notebooks.py            bring the shared cells up to date, make method notebooks that are missing
     python scripts/notebooks.py --check    say which notebooks are not up to date (exit status 1)
 
 A cell is shared if its id begins with `kit-`. All other cells are left as they are. The Colab badge is written from
@@ -31,25 +31,39 @@ def repository() -> str | None:
     return address
 
 
-def setup_source() -> str:
-    """The set-up cell: nothing outside Colab; there it installs the kit and leaves torch as it is."""
+COLAB = """\
+import sys
+
+if "google.colab" in sys.modules:  # Colab brings torch: add what else the kit needs, and leave torch as it is
+    import importlib.util
+    import os
+    from importlib.metadata import version
+
+    kit = importlib.util.find_spec("alkit")
+    if kit is None or kit.origin is None:  # no origin: a folder of that name, not the package
+{source}
+        with open("/tmp/alkit-keep.txt", "w") as keep:
+            keep.writelines(f"{name}=={version(name)}\\n" for name in ("torch", "torchvision"))
+        %pip install --quiet --constraint /tmp/alkit-keep.txt "{source}"\
+"""
+HERE = """\
+        source = os.environ.get("ALKIT_SOURCE", "/content/alkit")
+        if "+" not in source and not os.path.exists(source):
+            raise FileNotFoundError(
+                f"{source}: alkit has no public address yet. Upload its folder there, or name a folder, zip file "
+                "or git+https address with %env ALKIT_SOURCE=... in a cell before this one; then run this cell again"
+            )"""
+SETUP = """\
+from alkit import notebook, plots
+
+notebook.begin(globals())"""
+
+
+def colab_source() -> str:
+    """The cell for Colab: nothing elsewhere; there it installs the kit from its address and leaves torch as it is."""
     address = repository()
-    install = f"alkit @ git+{address}" if address else "alkit"
-    return "\n".join(
-        [
-            "import sys",
-            "",
-            'if "google.colab" in sys.modules:  # Colab has torch already: install the rest, and leave torch alone',
-            "    import importlib.util",
-            "",
-            '    if importlib.util.find_spec("alkit") is None:',
-            f"        %pip install --quiet \"{install}\"",
-            "",
-            "from alkit import notebook, plots",
-            "",
-            "notebook.begin(globals())",
-        ]
-    )
+    there = f'        source = os.environ.get("ALKIT_SOURCE", "alkit @ git+{address}")'
+    return COLAB.replace("{source}", there if address else HERE, 1)
 
 
 def badge(path: Path) -> Cells:
@@ -78,14 +92,15 @@ def method_cells(method: Method) -> Cells:
             "parameters-text",
             "## Parameters\n\nEvery parameter of `alkit.Experiment` can be set in the next cell or by papermill "
             "(`-p seed 3`, `-f params/cifar10.yaml`); what is not set has its default, the digits demo. "
-            "With `out_dir`, the run leaves its record there and goes on where it was if it is interrupted.",
+            "With `out_dir`, the run leaves its record there and goes on where it was if it is interrupted; with "
+            "`outputs_dir` (`outputs`, or on Colab `/content/drive/MyDrive/alkit`) in a folder of its own below that.",
         ),
-        code("parameters", 'dataset = "digits"\nseed = 0\nout_dir = None', ("parameters",)),
+        code("parameters", 'dataset = "digits"\nseed = 0\nout_dir = None\noutputs_dir = None', ("parameters",)),
         text("run-text", "## Run"),
         code(
             "run",
             f'experiment = notebook.experiment(globals(), method="{method.id}")\n'
-            "run = notebook.run(experiment, out_dir)",
+            "run = notebook.run(experiment, out_dir, outputs_dir)",
         ),
         text("curve-text", "## Accuracy against labels"),
         code("curve", "plots.accuracy_curve(run.records);"),
@@ -95,7 +110,10 @@ def method_cells(method: Method) -> Cells:
             "Bars below the diagonal are overconfident.",
         ),
         code("reliability", "plots.reliability(run.predictions);"),
-        text("queries-text", "## What it asked for\n\nThe images of the last query, in the order asked, with their labels."),
+        text(
+            "queries-text",
+            "## What it asked for\n\nThe images of the last query, in the order asked, with their labels.",
+        ),
         code(
             "queries",
             "plots.query_grid(run.train, run.last_query[:40], "
@@ -106,34 +124,53 @@ def method_cells(method: Method) -> Cells:
 
 
 def assemble(path: Path, story: Cells, shared: Cells) -> nbformat.NotebookNode:
-    cells = [story[0], *badge(path), code("setup", setup_source()), *story[1:], *shared]
+    colab = code("colab", colab_source())
+    colab.metadata["jupyter"] = {"source_hidden": True}
+    setup = [code("setup", SETUP)] if shared else []
+    cells = [story[0], *badge(path), colab, *setup, *story[1:], *shared]
     return new_notebook(cells=cells, metadata=KERNEL)
 
 
-def build(path: Path, method: Method) -> nbformat.NotebookNode:
-    """The notebook as it should be: the story that is there (or a first one), and the shared cells."""
-    story: Cells = []
-    if path.exists():
-        found = nbformat.read(path, as_version=4)
-        story = [cell for cell in found.cells if not cell.id.startswith("kit-")]
-    if not story:
-        story = [new_markdown_cell(f"# {method.title}\n\n{method.summary}. ({method.paper})", id="story")]
-    for cell in story:
+def found_cells(path: Path) -> Cells:
+    """The cells that are the notebook's own, without outputs."""
+    found = nbformat.read(path, as_version=4)
+    own: Cells = [cell for cell in found.cells if not cell.id.startswith("kit-")]
+    for cell in own:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    return assemble(path, story, method_cells(method))
+    return own
+
+
+def build(path: Path, method: Method | None) -> nbformat.NotebookNode:
+    """The notebook as it should be: its own cells (or a first story) and the shared ones.
+
+    The notebook of a method ends with the shared cells; any other (`method` None) shares the badge and Colab's cell.
+    """
+    own = found_cells(path) if path.exists() else []
+    if method is None:
+        return assemble(path, own, [])
+    if not own:
+        own = [new_markdown_cell(f"# {method.title}\n\n{method.summary}. ({method.paper})", id="story")]
+    return assemble(path, own, method_cells(method))
+
+
+def wanted() -> dict[Path, Method | None]:
+    """Every notebook of the kit: one a method, and all others that are there."""
+    folder = ROOT / "notebooks"
+    methods: dict[Path, Method | None] = {folder / "methods" / f"{m.id}.ipynb": m for m in METHODS.values()}
+    there = [path for path in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    return methods | {path: None for path in there if path not in methods}
 
 
 def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = []
-    for method in METHODS.values():
-        path = ROOT / "notebooks" / "methods" / f"{method.id}.ipynb"
-        wanted = nbformat.writes(build(path, method)) + "\n"
-        if not path.exists() or path.read_text() != wanted:
+    for path, method in wanted().items():
+        content = nbformat.writes(build(path, method)) + "\n"
+        if not path.exists() or path.read_text() != content:
             stale.append(str(path.relative_to(ROOT)))
             if not check:
-                path.write_text(wanted)
+                path.write_text(content)
     print("\n".join(stale) if stale else "all notebooks are up to date")
     return int(check and bool(stale))
 

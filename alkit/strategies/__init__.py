@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import Any
 
-from alkit.strategies.base import Pool, Query, Strategy, TensorPool, make_strategy, register
+from alkit.strategies.base import Pool, Query, Strategy, TensorPool, make_strategy, register, top_query
 
-__all__ = ["Pool", "Query", "Strategy", "TensorPool", "make_strategy", "register"]
+__all__ = ["Pool", "Query", "Strategy", "TensorPool", "make_strategy", "register", "top_query"]
 
 
 def __getattr__(name: str) -> Any:
