@@ -3,7 +3,8 @@
     python scripts/notebooks.py            bring the shared cells up to date, make method notebooks that are missing
     python scripts/notebooks.py --check    say which notebooks are not up to date (exit status 1)
 
-A cell is shared if its id begins with `kit-`. All other cells are left as they are. The Colab badge is written from
+A cell is shared if its id begins with `kit-`. All other cells are left as they are: those whose id begins with
+`after-` stand after the run's pictures, the others, the story, before its parameters. The Colab badge is written from
 the repository address in pyproject.toml ([project.urls] Repository); without one, notebooks have no badge.
 """
 
