@@ -74,7 +74,7 @@ class _Cover:
     def __init__(self, candidates: Tensor, centers: Tensor, budget: int) -> None:
         self.points, self.centers = candidates, centers
         device, count = candidates.device, len(candidates)
-        self.origin = _origin(candidates)
+        self.origin = origin_of(candidates)
         # A GPU's float32 products may be TF32, and a CPU's bfloat16 where less precision was asked for.
         exact = device.type != "cpu" or torch.get_float32_matmul_precision() != "highest"
         self.dtype = torch.float64 if exact or candidates.dtype == torch.float64 else torch.float32
@@ -103,7 +103,7 @@ class _Cover:
         first_outside = rest.argmax()
         outside = rest[first_outside]
         rows = self.points[block].double() - self.origin
-        between = _squared_distances(rows, rows)
+        between = squared_distances(rows, rows)
         chosen, certain = [], []
         for step in range(1, min(len(block), len(self.points) - len(self.picks)) + 1):
             place = value.argmax()  # the first of equals
@@ -159,7 +159,7 @@ class _Cover:
                 best[part] = torch.minimum(best[part], near)
 
 
-def _origin(points: Tensor) -> Tensor:
+def origin_of(points: Tensor) -> Tensor:
     """A point (D,) float64 amid `points`: distances from there lose no digits to a common offset.
 
     It is rounded to a power of two well below the spread, which keeps integer features integer (and their ties ties).
@@ -185,7 +185,7 @@ def _nearest(rows: Tensor, centers: Tensor) -> Tensor:
     return _floor(near, reach, rows.shape[1])
 
 
-def _squared_distances(rows: Tensor, others: Tensor) -> Tensor:
+def squared_distances(rows: Tensor, others: Tensor) -> Tensor:
     """All squared distances (n, k), by ‖x‖² − 2x·c + ‖c‖²."""
     reach = rows.square().sum(1)[:, None]
     near = torch.addmm(others.square().sum(1), rows, others.T, alpha=-2).add_(reach)
