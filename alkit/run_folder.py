@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,7 +75,10 @@ class RunFolder:
             return
         self._reported = now
         with suppress(OSError):  # a run does not end because its progress cannot be shown
-            write_json(self.path / "progress.json", status | {"updated": time.time(), "pid": os.getpid()})
+            write_json(
+                self.path / "progress.json",
+                status | {"updated": time.time(), "pid": os.getpid(), "host": platform.node()},
+            )
 
     def keep_model(self, cycle: int, backbone: nn.Module) -> None:
         """The backbone in the papers' checkpoint layout, for `alkit evaluate`."""

@@ -1,0 +1,311 @@
+"""Reading what runs left on disk: many `result.json` files as one DataFrame, and which runs of a study are missing.
+
+A record that is broken, half written or foreign is named and left out; it never stops the others from being read.
+Nothing here unpickles anything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import stat
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alkit.config import Study
+from alkit.errors import AlkitError, CheckpointError
+
+SCHEMA = 1
+RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")
+CYCLE_COLUMNS = ("cycle", "labelled", "accuracy", "nll", "brier", "ece", "oe", "ace", "train_loss", "temperature",
+                 "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
+SECONDS = ("train", "evaluate", "query")
+ENVIRONMENT = ("python", "torch", "device", "threads", "precision", "git_commit", "alkit")
+COLUMNS = ("study", *RUN_COLUMNS, *CYCLE_COLUMNS, *(f"{name}_seconds" for name in SECONDS), *ENVIRONMENT, "path")
+MEASURES = ("accuracy", "nll", "brier", "ece", "oe", "ace")
+
+SILENCE = 30 * 60
+"""Seconds without a word after which a run on another machine counts as stopped."""
+
+_SEED_FOLDER = re.compile(r"seed-(\d+)")
+_NO_RUNS = {"tables", "figures", "models", "logs"}
+
+
+class RecordWarning(UserWarning):
+    """Some records could not be read; `frame.attrs["problems"]` names them."""
+
+
+def load_runs(folder: str | Path) -> pd.DataFrame:
+    """All finished runs below `folder` (of outputs, of a study or of one run), one row a run and cycle.
+
+    Columns: `COLUMNS`; accuracy and errors are fractions, times seconds. `path` is the run's folder. What could not be
+    read is in `.attrs["problems"]`, a tuple of (path, reason), and announced by a `RecordWarning`.
+    Raises `CheckpointError` if there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise CheckpointError(f"{root}: no such folder")
+    rows: list[tuple[Any, ...]] = []
+    problems: list[tuple[str, str]] = []
+    seen: dict[tuple[str, str, int], str] = {}
+    for path in find_runs(root, "result.json"):
+        try:
+            record = read_run(path)
+            study = _study_of(path, record)
+            key = (study, record["label"], record["seed"])
+            if key in seen:
+                raise CheckpointError(f"{path}: the same run (label {key[1]}, seed {key[2]}) as {seen[key]}")
+            rows += _rows(record, study, path)
+            seen[key] = str(path)
+        except CheckpointError as error:
+            problems.append((str(path), str(error).removeprefix(f"{path}: ").removeprefix(f"{path / 'result.json'}: ")))
+    frame = pd.DataFrame.from_records(rows, columns=list(COLUMNS))
+    for name in (*MEASURES, "temperature", "train_loss", *(f"{name}_seconds" for name in SECONDS)):
+        frame[name] = frame[name].astype(float)
+    frame = frame.sort_values(["study", "label", "seed", "cycle"], kind="stable", ignore_index=True)
+    frame.attrs["problems"] = tuple(problems)
+    if problems:
+        first = f"{problems[0][0]}: {problems[0][1]}"
+        warnings.warn(f"{len(problems)} record(s) left out, the first: {first}", RecordWarning, stacklevel=2)
+    return frame
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The record of one run, from its folder or its `result.json`. Raises `CheckpointError` if it is not whole."""
+    path = Path(path)
+    file = path if path.suffix == ".json" else path / "result.json"
+    record: dict[str, Any] = _read_json(file)
+    _check_record(record, file)
+    return record
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, never unpickling; `CheckpointError` of one line if it is broken."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a whole npz of plain arrays ({type(error).__name__})") from None
+
+
+def read_predictions(run: str | Path) -> dict[str, np.ndarray]:
+    """`predictions.npz` of a run's folder: `confidence`, `correct`, … (cycles, n), `labels` (n,), `logits_last`."""
+    path = Path(run) / "predictions.npz"
+    arrays = read_arrays(path)
+    for name in ("confidence", "correct"):
+        if name not in arrays or arrays[name].ndim != 2 or arrays[name].shape != arrays["confidence"].shape:
+            raise CheckpointError(f"{path}: expected '{name}' with a row a cycle and a column an image")
+    return arrays
+
+
+def read_queries(run: str | Path) -> dict[int, np.ndarray]:
+    """What each cycle bought, {cycle: dataset indices in the order bought}, from `queries.npz` of a run's folder."""
+    path = Path(run) / "queries.npz"
+    found = {
+        int(name[6:]): values.astype(np.int64)
+        for name, values in read_arrays(path).items()
+        if re.fullmatch(r"query_\d+", name) and values.ndim == 1 and values.dtype.kind in "iu"
+    }
+    if not found:
+        raise CheckpointError(f"{path}: expected arrays query_1, query_2, … of indices")
+    return dict(sorted(found.items()))
+
+
+def find_runs(root: str | Path, *names: str) -> Iterator[Path]:
+    """The folders at and below `root` that hold one of the files `names`, in the order of their paths."""
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if name not in _NO_RUNS and not name.startswith("."))
+        if any(name in files for name in names):
+            yield Path(folder)
+
+
+# --- completeness ---
+
+
+def completeness(folder: str | Path, frame: pd.DataFrame | None = None, now: float | None = None) -> pd.DataFrame:
+    """The runs that a study folder should hold and what became of each.
+
+    One row a run: `label`, `seed`, `state` (finished, running, failed or missing), `cycle` of `cycles`, `reason` (empty
+    for a finished run) and `path`. Expected are the labels × seeds of the folder's `study.yaml`, and every folder
+    that a run has begun in. `frame` is what `load_runs` gave, if it was called already.
+    """
+    root = Path(folder)
+    if frame is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecordWarning)
+            frame = load_runs(root)
+    finished = frame.groupby("path")["cycle"].max().to_dict()
+    broken = dict(frame.attrs.get("problems", ()))
+    rows = []
+    for (label, seed), path in sorted(_expected(root).items()):
+        if str(path) in finished:
+            cycle = int(finished[str(path)])
+            row = {"state": "finished", "cycle": cycle, "cycles": cycle, "reason": ""}
+        elif str(path) in broken:
+            row = {"state": "failed", "reason": f"its record is left out: {broken[str(path)]}"}
+        else:
+            row = _unfinished(path, time.time() if now is None else now)
+        rows.append({"label": label, "seed": seed, "path": str(path)} | row)
+    columns = ["label", "seed", "state", "cycle", "cycles", "reason", "path"]
+    table = pd.DataFrame.from_records(rows, columns=columns)
+    return table.astype({"cycle": "Int64", "cycles": "Int64"})
+
+
+def _expected(root: Path) -> dict[tuple[str, int], Path]:
+    """(label, seed) of every run that should be, or has begun to be, in a study folder, and the run's folder."""
+    found = {}
+    if (root / "study.yaml").exists():
+        try:
+            study = Study.from_yaml(root / "study.yaml")
+            found = {(l, s): root / l / f"seed-{s}" for l in study.labels for s in study.seeds}  # noqa: E741
+        except AlkitError as error:
+            warnings.warn(f"expected runs are not known: {error}", RecordWarning, stacklevel=3)
+    for path in find_runs(root, "run.yaml", "result.json", "progress.json", "failure.json", "checkpoint.pt"):
+        seed = _SEED_FOLDER.fullmatch(path.name)
+        if seed and path.parent.parent == root:
+            found.setdefault((path.parent.name, int(seed[1])), path)
+    return found
+
+
+def _unfinished(path: Path, now: float) -> dict[str, Any]:
+    """State and reason of a run without a readable record."""
+    progress, failure = _read_optional(path / "progress.json"), _read_optional(path / "failure.json")
+    row: dict[str, Any] = {key: progress.get(key) for key in ("cycle", "cycles") if isinstance(progress.get(key), int)}
+    updated = _number(progress.get("updated"))
+    if failure and _time(failure.get("time")) >= updated - 1:
+        cell = f" (cell {failure['cell']})" if failure.get("cell") not in (None, "") else ""
+        error = " ".join(str(failure.get("error") or "no message was left").split())
+        return row | {"state": "failed", "reason": f"{error}{cell}"}
+    if progress:
+        if _alive(progress, now):
+            return row | {"state": "running", "reason": f"{progress.get('state', 'running')}"}
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(updated)) if updated else "an unknown time"
+        return row | {"state": "failed", "reason": f"stopped: no sign of life since {since}; started again, it goes on"}
+    if (path / "run.ipynb").exists():
+        return row | {"state": "failed", "reason": "began and left no record; see run.ipynb"}
+    return row | {"state": "missing", "reason": "not started"}
+
+
+def _alive(progress: dict[str, Any], now: float) -> bool:
+    """Whether the process that wrote `progress` is still at work, as far as can be told from here."""
+    pid = progress.get("pid")
+    if progress.get("host", platform.node()) == platform.node() and isinstance(pid, int) and pid > 0:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            if "host" in progress:
+                return False
+        except OSError:
+            pass
+    return now - _number(progress.get("updated")) < SILENCE
+
+
+# --- one record ---
+
+
+def _check_record(record: Any, file: Path) -> None:
+    """Refuse a record that is not one of this kit's, naming what is wrong with it."""
+
+    def refuse(what: str) -> CheckpointError:
+        return CheckpointError(f"{file}: not a record of alkit ({what})")
+
+    if not isinstance(record, dict) or "schema" not in record:
+        raise refuse("no schema")
+    if record["schema"] != SCHEMA:
+        raise refuse(f"schema {record['schema']!r}, this version reads {SCHEMA}")
+    for key in ("dataset", "method", "label", "protocol"):
+        if not isinstance(record.get(key), str):
+            raise refuse(f"'{key}' is missing or not text")
+    if not isinstance(record.get("seed"), int) or isinstance(record["seed"], bool):
+        raise refuse("'seed' is missing or not a whole number")
+    for key in ("params", "environment"):
+        if not isinstance(record.setdefault(key, {}), dict):
+            raise refuse(f"'{key}' is not a mapping")
+    cycles = record.get("cycles")
+    if not isinstance(cycles, list) or not cycles or not all(isinstance(cycle, dict) for cycle in cycles):
+        raise refuse("no cycles")
+    for number, cycle in enumerate(cycles, 1):
+        accuracy, labelled = _number(cycle.get("accuracy"), math.nan), cycle.get("labelled")
+        if cycle.get("cycle") != number:
+            raise refuse(f"cycle {number} is missing")
+        if not 0 <= accuracy <= 1:
+            raise refuse(f"accuracy of cycle {number} is not a fraction")
+        if not isinstance(labelled, int) or labelled < 1:
+            raise refuse(f"labelled of cycle {number} is not a count")
+
+
+def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any, ...]]:
+    """The rows of one record, in the order of `COLUMNS`."""
+    run = [study, *(record.get(name) for name in RUN_COLUMNS)]
+    environment = [record["environment"].get(name) for name in ENVIRONMENT]
+    for cycle in record["cycles"]:
+        seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
+        values = [_number(cycle.get(n), math.nan) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
+        times = [_number(seconds.get(name), math.nan) for name in SECONDS]
+        yield (*run, *values, *times, *environment, str(path))
+
+
+_NUMBERS = {*MEASURES, "train_loss", "temperature"}
+
+
+def _study_of(path: Path, record: dict[str, Any]) -> str:
+    """The study a run's folder belongs to; refuses a record whose folder STUDY/LABEL/seed-N is another run's."""
+    path = path.absolute()
+    folder = _SEED_FOLDER.fullmatch(path.name)
+    if not folder:
+        return path.parent.name
+    if (int(folder[1]), path.parent.name) != (record["seed"], record["label"]):
+        raise CheckpointError(
+            f"{path}: the record is of label {record['label']}, seed {record['seed']}, not of its folder's run"
+        )
+    return path.parent.parent.name
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise CheckpointError(f"{file}: not a file")
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: does not parse as JSON ({type(error).__name__})") from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _read_optional(file: Path) -> dict[str, Any]:
+    """A JSON mapping; empty if there is none that can be read."""
+    try:
+        value = _read_json(file)
+    except CheckpointError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any, default: float = 0.0) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+
+
+def _time(value: Any) -> float:
+    """A Unix time, or an ISO 8601 one, as a Unix time; an unreadable one counts as now: a failure is not to be lost."""
+    if isinstance(value, str):
+        try:
+            from datetime import datetime
+
+            return datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            return math.inf
+    return _number(value, math.inf)
