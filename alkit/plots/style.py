@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alkit.methods import METHODS
 
-matplotlib.get_backend()  # chosen now: chosen inside an rc_context, a notebook would show its first figure only
+plt.draw_if_interactive()  # loads the backend now: loaded in an rc_context, a notebook shows its first figure only
 
 DPI = 110
 WIDTH = 10.0
