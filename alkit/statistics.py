@@ -1,0 +1,362 @@
+"""What a study's numbers allow one to say: areas, intervals, tests paired by seed, and plain sentences made of them.
+
+Everything takes fractions and gives fractions; only sentences speak of points (hundredths). Runs are paired by their
+seed, never by the order of files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import optimize, stats
+
+Array = npt.NDArray[np.float64]
+Values = Mapping[int, float] | pd.Series | Sequence[float] | Array
+
+NAN = math.nan
+LEVEL = 0.05
+
+
+def area_under_budget_curve(labels: Sequence[float] | Array, accuracy: Sequence[float] | Array) -> float:
+    """Mean height of the curve of `accuracy` (k,) over `labels` (k,): the trapezoid area divided by the budget's span.
+
+    A constant curve scores its own height, and so does a single point. Points may come in any order.
+    Raises `ValueError` for an empty curve, numbers that are not finite, or two points at the same labels.
+    """
+    x, y = np.asarray(labels, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or len(x) == 0:
+        raise ValueError(f"expected a curve: labels and accuracy (k,), k ≥ 1, not {x.shape} and {y.shape}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("expected finite labels and accuracy")
+    order = np.argsort(x)
+    x, y = x[order], y[order]
+    if (np.diff(x) == 0).any():
+        raise ValueError("expected one accuracy for each number of labels")
+    return float(y[0]) if len(x) == 1 else float(np.trapezoid(y, x) / (x[-1] - x[0]))
+
+
+def labels_to_reach(labels: Sequence[float] | Array, accuracy: Sequence[float] | Array, target: float) -> float:
+    """Labels at which the curve first reaches `target`, between two points by a straight line; NaN if it never does."""
+    order = np.argsort(np.asarray(labels, dtype=np.float64))
+    x, y = np.asarray(labels, dtype=np.float64)[order], np.asarray(accuracy, dtype=np.float64)[order]
+    reached = np.flatnonzero(y >= target)
+    if not len(reached):
+        return NAN
+    k = int(reached[0])
+    if k == 0:
+        return float(x[0])
+    return float(x[k - 1] + (target - y[k - 1]) / (y[k] - y[k - 1]) * (x[k] - x[k - 1]))
+
+
+def bootstrap_interval(
+    values: Sequence[float] | Array, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of `values` (n,) over seeds; NaN for fewer than two.
+
+    With n ≤ 5 seeds it is too narrow (three seeds: about 75% instead of 95%), so figures show the points as well.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    data = data[~np.isnan(data)]
+    if len(data) < 2:
+        return NAN, NAN
+    drawn = np.random.default_rng(seed).integers(0, len(data), (resamples, len(data)))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(data[drawn].mean(1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+# --- two methods ---
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Differences a − b of runs paired by seed.
+
+    `interval` is Student's 95% interval of `mean_difference`, `p` the paired t-test's, `wilcoxon_p` the exact
+    signed-rank test's. `effect_size` is Cohen's d_z (mean over deviation of the differences) with the interval of the
+    noncentral t. `smallest_visible` is the least mean difference that this spread and number of seeds could have shown
+    at 0.05; `detectable` the true one found four times in five. What cannot be known is NaN.
+    """
+
+    n: int
+    mean_difference: float
+    interval: tuple[float, float]
+    p: float
+    wilcoxon_p: float
+    effect_size: float
+    effect_interval: tuple[float, float]
+    smallest_visible: float
+    detectable: float
+    seeds: tuple[int, ...] = ()
+    unpaired: tuple[int, ...] = ()
+
+
+def paired_test(a: Values, b: Values, level: float = LEVEL) -> PairedTest:
+    """Test a − b, paired by seed: mappings or Series {seed: value} by their keys, plain sequences by position.
+
+    Seeds that only one side has are left out and named in `unpaired`. Raises `ValueError` for sequences of different
+    lengths and for values that are not finite.
+    """
+    if not isinstance(a, (Mapping, pd.Series)) and len(a) != len(b):
+        raise ValueError(f"expected as many values on both sides, not {len(a)} and {len(b)}")
+    first, second = _by_seed(a), _by_seed(b)
+    seeds = tuple(sorted(set(first) & set(second)))
+    unpaired = tuple(sorted(set(first) ^ set(second)))
+    gaps = np.array([first[seed] - second[seed] for seed in seeds], dtype=np.float64)
+    if not np.isfinite(gaps).all():
+        raise ValueError("expected finite values")
+    n = len(gaps)
+    mean = float(gaps.mean()) if n else NAN
+    deviation = float(gaps.std(ddof=1)) if n > 1 else NAN
+    if not deviation > 1e-12 * max(1.0, abs(mean)):  # one seed, or the same gap in every seed: no test has a meaning
+        same = n > 1 and abs(mean) < 1e-12
+        nothing = (NAN, NAN)
+        wilcoxon = 1.0 if same else NAN
+        return PairedTest(n, mean, nothing, 1.0 if same else NAN, wilcoxon, NAN, nothing, NAN, NAN, seeds, unpaired)
+    error, df = deviation / math.sqrt(n), n - 1
+    reach = float(stats.t.ppf(1 - level / 2, df)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, df))
+    effect, between = mean / deviation, effect_interval(mean / error, n)
+    return PairedTest(
+        n, mean, (mean - reach, mean + reach), p, _wilcoxon(gaps), effect, between, reach,
+        detectable_effect(n, level) * deviation, seeds, unpaired,
+    )  # fmt: skip
+
+
+def effect_interval(t: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of Cohen's d_z for a paired `t` of n pairs, by inverting the noncentral t (Cumming & Finch, 2001)."""
+    tail, root = (1 - confidence) / 2, math.sqrt(n)
+
+    def bound(probability: float) -> float:
+        def gap(delta: float) -> float:
+            return float(stats.nct.cdf(t, n - 1, delta)) - probability
+
+        low, high, step = t - 1.0, t + 1.0, 1.0
+        while gap(low) < 0:  # small steps first: far out scipy's noncentral t is not a number
+            low, step = low - step, 2 * step
+        step = 1.0
+        while gap(high) > 0:
+            high, step = high + step, 2 * step
+        try:
+            return float(optimize.brentq(gap, low, high, xtol=1e-8)) / root
+        except ValueError:  # |t| beyond what the noncentral t can be computed for
+            return NAN
+
+    return bound(1 - tail), bound(tail)
+
+
+def detectable_effect(n: int, level: float = LEVEL, power: float = 0.8) -> float:
+    """The true d_z that a paired t-test of n pairs at `level` finds with probability `power`."""
+    df, root = n - 1, math.sqrt(n)
+    critical = float(stats.t.ppf(1 - level / 2, df))
+
+    def missing(effect: float) -> float:
+        return float(stats.nct.sf(critical, df, effect * root) + stats.nct.cdf(-critical, df, effect * root)) - power
+
+    high = 1.0
+    while missing(high) < 0:
+        high *= 2
+    return float(optimize.brentq(missing, 0.0, high))
+
+
+def holm(p_values: Sequence[float] | Array) -> Array:
+    """Holm's step-down correction of p (k,); NaNs stay and are not counted as comparisons."""
+    from statsmodels.stats.multitest import multipletests
+
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected, known = np.full_like(p, np.nan), ~np.isnan(p)
+    if known.any():
+        corrected[known] = multipletests(p[known], method="holm")[1]
+    return corrected
+
+
+def _by_seed(values: Values) -> dict[int, float]:
+    if isinstance(values, pd.Series):
+        if not values.index.is_unique:
+            raise ValueError("expected one value a seed")
+        return {int(seed): float(value) for seed, value in values.items()}  # type: ignore[call-overload]
+    if isinstance(values, Mapping):
+        return {int(seed): float(value) for seed, value in values.items()}
+    return {position: float(value) for position, value in enumerate(values)}
+
+
+def _wilcoxon(gaps: Array) -> float:
+    gaps = np.round(gaps, 12)  # equal differences must tie in spite of their rounding
+    exact = len(gaps) <= 50 and (gaps != 0).all() and len(np.unique(np.abs(gaps))) == len(gaps)
+    if exact:
+        return float(stats.wilcoxon(gaps, method="exact").pvalue)
+    if len(gaps) <= 13:  # ties or zeros: every assignment of signs
+        return float(stats.wilcoxon(gaps, method=stats.PermutationMethod(n_resamples=np.inf)).pvalue)
+    return float(stats.wilcoxon(gaps, method="approx").pvalue)
+
+
+# --- all methods ---
+
+
+def pairwise_tests(values: pd.DataFrame, column: str = "value", level: float = LEVEL) -> pd.DataFrame:
+    """Every pair of labels tested by seed, with Holm's correction over all pairs.
+
+    `values` has the columns `label`, `seed` and `column`, one row a run. One row a pair: `a`, `b`, `n`, `difference`,
+    `low`, `high`, `p`, `p_holm`, `wilcoxon_p`, `effect`, `effect_low`, `effect_high`, `smallest_visible`, `test`.
+    """
+    by_label = {label: part.set_index("seed")[column].dropna() for label, part in values.groupby("label", sort=False)}
+    rows = []
+    for a, b in combinations(by_label, 2):
+        test = paired_test(by_label[a], by_label[b], level)
+        rows.append(
+            (a, b, test.n, test.mean_difference, *test.interval, test.p, test.wilcoxon_p, test.effect_size,
+             *test.effect_interval, test.smallest_visible, test)
+        )  # fmt: skip
+    names = ["a", "b", "n", "difference", "low", "high", "p", "wilcoxon_p", "effect", "effect_low", "effect_high",
+             "smallest_visible", "test"]  # fmt: skip
+    table = pd.DataFrame.from_records(rows, columns=names)
+    table.insert(7, "p_holm", holm(table["p"].to_numpy(dtype=np.float64)))
+    return table
+
+
+def penalty_matrix(frame: pd.DataFrame, metric: str = "accuracy", level: float = LEVEL) -> pd.DataFrame:
+    """How often the method of a row beats that of a column (Ash et al., BADGE, ICLR 2020).
+
+    At each budget (`labelled`) that both were run at, a two-sided t-test paired by seed; a significant win counts
+    1/number of those budgets. Each study and data set in `frame` adds its own comparison, up to 1. NaN: the two share
+    no budget with two seeds. `frame` has the columns `label`, `seed`, `labelled`, `metric` (and `study`, `dataset`).
+    Larger `metric` is better.
+    """
+    labels = list(dict.fromkeys(frame["label"]))
+    wins = np.full((len(labels), len(labels)), np.nan)
+    groups = [name for name in ("study", "dataset") if name in frame]
+    parts = [part for _, part in frame.groupby(groups, sort=False)] if groups else [frame]
+    for part in parts:
+        seeds, budgets = sorted(part["seed"].unique()), sorted(part["labelled"].unique())
+        tables = {
+            label: rows.pivot(index="seed", columns="labelled", values=metric).reindex(index=seeds, columns=budgets)
+            for label, rows in part.groupby("label", sort=False)
+        }
+        arrays = {label: table.to_numpy(dtype=np.float64) for label, table in tables.items()}
+        for (i, a), (j, b) in combinations(enumerate(labels), 2):
+            if a in arrays and b in arrays:
+                won, lost, compared = _wins(arrays[a] - arrays[b], level)
+                if compared:
+                    wins[i, j] = np.nansum([wins[i, j], won / compared])
+                    wins[j, i] = np.nansum([wins[j, i], lost / compared])
+    np.fill_diagonal(wins, 0.0)
+    return pd.DataFrame(wins, index=pd.Index(labels, name="beats"), columns=labels)
+
+
+def _wins(gaps: Array, level: float) -> tuple[int, int, int]:
+    """Budgets won, lost and compared, from differences (seeds, budgets), NaN where one side has no run."""
+    count = (~np.isnan(gaps)).sum(0)
+    gaps, count = gaps[:, count > 1], count[count > 1]
+    if not gaps.size:
+        return 0, 0, 0
+    mean, deviation = np.nanmean(gaps, 0), np.nanstd(gaps, 0, ddof=1)
+    clear = deviation > 1e-12 * np.maximum(1.0, np.abs(mean))  # as in paired_test
+    t = np.divide(mean * np.sqrt(count), deviation, out=np.zeros_like(mean), where=clear)
+    significant = 2 * stats.t.sf(np.abs(t), count - 1) < level
+    return int((significant & (t > 0)).sum()), int((significant & (t < 0)).sum()), len(count)
+
+
+def attribution(
+    frame: pd.DataFrame,
+    both: str = "oo4al",
+    training: str = "cmam",
+    selection: str = "ranked_margin",
+    baseline: str = "random",
+    metric: str = "accuracy",
+) -> pd.DataFrame:
+    """The gap `both` − `baseline` split into what the training and what the selection adds, a row a seed and cycle.
+
+    Both orders, each exact: training first (`training` − `baseline`, then `both` − `training`) and selection first
+    (`selection` − `baseline`, then `both` − `selection`); their mean is `training_part` and `selection_part`, which add
+    up to `total`. At cycle 1 nothing has been selected: all of the gap is training, and `check` is what the
+    controls measured there instead of 0 (same seed, same images: rounding of the device at most).
+    Rows exist for the seeds and cycles that all four labels have.
+    """
+    wide = {
+        role: frame[frame["label"] == label].set_index(["seed", "cycle"])[["labelled", metric]]
+        for role, label in (("both", both), ("train", training), ("select", selection), ("base", baseline))
+    }
+    shared = wide["both"].index
+    for rows in wide.values():
+        shared = shared.intersection(rows.index)
+    shared = shared.sort_values()
+    y: dict[str, Any] = {role: rows.loc[shared, metric] for role, rows in wide.items()}
+    table = pd.DataFrame({"labelled": wide["both"].loc[shared, "labelled"], "total": y["both"] - y["base"]})
+    first = shared.get_level_values("cycle") == 1
+    orders = {
+        "training_first": (y["train"] - y["base"], y["both"] - y["train"]),
+        "selection_first": (y["both"] - y["select"], y["select"] - y["base"]),
+    }
+    for order, (trained, selected) in orders.items():
+        table[f"training_{order}"] = np.where(first, table["total"], trained)
+        table[f"selection_{order}"] = np.where(first, 0.0, selected)
+    for part in ("training", "selection"):
+        table[f"{part}_part"] = (table[f"{part}_training_first"] + table[f"{part}_selection_first"]) / 2
+    gaps = np.maximum((y["both"] - y["train"]).abs(), (y["select"] - y["base"]).abs())
+    table["check"] = np.where(first, gaps, np.nan)
+    return table.reset_index()
+
+
+# --- sentences ---
+
+
+def sentence(
+    test: PairedTest,
+    a: str,
+    b: str,
+    p_corrected: float | None = None,
+    comparisons: int = 1,
+    larger_is_better: bool = True,
+) -> str:
+    """What the test allows one to say of labels `a` and `b`, in one or two plain sentences and no more."""
+    if test.n < 2:
+        found = f"; the one seed they share differs by {_points(test.mean_difference)}" if test.n else ""
+        return f"{a} and {b}: no test is possible with {_seeds(test.n)}{found}."
+    if math.isnan(test.p):
+        return (
+            f"{a} and {b} differ by exactly {_points(test.mean_difference)} in all {test.n} seeds: "
+            "without any spread a test has no meaning."
+        )
+    if math.isnan(test.smallest_visible):
+        return f"{a} and {b} gave the same numbers in all {test.n} seeds."
+    p = test.p if p_corrected is None or math.isnan(p_corrected) else p_corrected
+    interval = f"95% interval {_signed(test.interval[0])} to {_signed(test.interval[1])}"
+    limit = (
+        f"With {_seeds(test.n)} of this spread no difference smaller than {_points(test.smallest_visible)} "
+        "could have been seen."
+    )
+    ahead = (test.mean_difference > 0) == larger_is_better
+    better, worse = (a, b) if ahead else (b, a)
+    size = f"{_points(abs(test.mean_difference))} ({interval} for {a} − {b}; {_seeds(test.n)}; {_p(test.p)}"
+    corrected = f", {_p(p)} corrected for {comparisons} comparisons)" if comparisons > 1 else ")"
+    if p < LEVEL:
+        return f"{better} is better than {worse} by {size}{corrected}."
+    if test.p < LEVEL:
+        return f"{better} is ahead of {worse} by {size}{corrected}: alone it would count, among so many it does not."
+    return (
+        f"No difference between {a} and {b} is shown: {_points(test.mean_difference)} "
+        f"({interval}; {_p(test.p)}). {limit}"
+    )
+
+
+def _points(value: float) -> str:
+    return f"{_signed(value)} points" if value < 0 else f"{100 * value:.2f} points"
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def _seeds(n: int) -> str:
+    return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
+def _p(p: float) -> str:
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
