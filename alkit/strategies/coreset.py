@@ -23,6 +23,18 @@ def check_features(*parts: Tensor) -> None:
             raise ValueError("a feature is not a finite number")
 
 
+def unit_rows(*parts: Tensor) -> Tensor:
+    """The rows of all `parts` (·, D) on top of each other, each divided by its length; a row of zeros stays."""
+    check_features(*parts)
+    dtype = torch.promote_types(parts[0].dtype, torch.float32)
+    rows = torch.cat([part.to(parts[0].device, dtype) for part in parts])
+    least = torch.finfo(dtype).tiny
+    for some in rows.split(4096):  # in place, so that there is one copy; first by the largest, against overflow
+        some /= some.abs().amax(1, keepdim=True).clamp_min(least)
+        some /= some.norm(dim=1, keepdim=True).clamp_min(least)
+    return rows
+
+
 def k_center_greedy(candidates: Tensor, centers: Tensor, budget: int) -> Tensor:
     """Positions (budget,) int64 into `candidates` (n, D), in query order, by greedy k-center from `centers` (m, D).
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alkit.models.graph import GCN
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
-from alkit.strategies.coreset import check_features, farthest_first, finite
+from alkit.strategies.coreset import farthest_first, finite, unit_rows
 
 CHUNK = 1 << 19  # numbers of a temporary matrix on the CPU
 
@@ -32,12 +32,8 @@ class SimilarityGraph:
     @classmethod
     def of(cls, *features: Tensor) -> SimilarityGraph:
         """The graph of all rows of `features` (·, D), which are L2-normalised here."""
-        check_features(*features)
-        dtype = torch.promote_types(features[0].dtype, torch.float32)
-        x = torch.cat([part.to(features[0].device, dtype) for part in features])
-        for part in x.split(4096):  # in place: one copy of the features
-            part /= part.abs().amax(1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
-            part /= part.norm(dim=1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)
+        x = unit_rows(*features)
+        dtype = x.dtype
         exact = torch.float64 if x.device.type != "mps" else dtype
         total = x.sum(0, dtype=exact)
         sums = torch.cat([part.to(exact) @ total - 1 for part in x.split(4096)]) if len(x) else x.new_zeros(0)

@@ -1,0 +1,133 @@
+"""ProbCover: cover most of the feature space with balls of one radius (Yehuda et al., NeurIPS 2022)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alkit.strategies.base import Pool, Query, Strategy, register
+from alkit.strategies.coreset import squared_distances, unit_rows
+from alkit.strategies.typiclust import k_means
+
+MOST_COVERED = 10_000  # points whose coverage is counted: beyond, a random sample of the candidates
+
+
+def _blocks(rows: Tensor, width: int) -> list[Tensor]:
+    """`rows` cut so that a block's distances to `width` points are a few million numbers."""
+    return list(rows.split(max((1 << 22) // max(width, 1), 1)))
+
+
+def purity_radius(points: Tensor, pseudo_labels: Tensor, purity: float) -> float:
+    """The squared radius of the largest balls of which at least a part `purity` hold one pseudo-label only.
+
+    A ball is around each of `points` (n, D), whose `pseudo_labels` are (n,); it holds what lies within its radius,
+    edge included. Infinity where all labels are the same.
+    """
+    nearest = []
+    for rows, labels in zip(_blocks(points, len(points)), _blocks(pseudo_labels, len(points)), strict=True):
+        distance = squared_distances(rows, points).double()
+        nearest.append(distance.masked_fill_(labels[:, None] == pseudo_labels, math.inf).amin(1))
+    ordered = torch.cat(nearest).sort().values
+    impure = min(math.floor((1 - purity) * len(points) + 1e-9), len(points) - 1)
+    return float(ordered[impure]) * (1 - 1e-5)  # at the distance itself one ball too many would be impure
+
+
+@torch.no_grad()
+def cover_greedily(candidates: Tensor, covering: Tensor, budget: int, squared_radius: float) -> tuple[Tensor, Tensor]:
+    """Positions (budget,) of the candidates (n, D) whose balls cover most, and what each covers at first, (n,).
+
+    `covering` (m, D) have balls already. Each pick is the candidate whose ball holds the most candidates that no ball
+    holds yet, the lowest on a tie; when all are covered, the covering begins again. Of more than `MOST_COVERED`
+    candidates an evenly spaced part is what has to be covered. Memory is linear in n and m.
+    """
+    count = len(candidates)
+    points = _Points.of(candidates)
+    targets = points[:: -(-count // MOST_COVERED)]
+    open_ = torch.ones(len(targets.x), dtype=torch.bool, device=candidates.device)
+    for rows in _blocks(covering, len(targets.x)):
+        open_ &= ~_Points.of(rows).reach(targets, squared_radius).any(0)
+    first = degree = points.held(targets[open_], squared_radius)
+    whole: Tensor | None = None
+    free = torch.ones(count, dtype=torch.bool, device=candidates.device)
+    chosen: list[Tensor] = []
+    while len(chosen) < budget:
+        if not bool(open_.any()):
+            whole = points.held(targets, squared_radius) if whole is None else whole
+            degree, open_ = whole, torch.ones_like(open_)
+        pick = torch.where(free, degree, -1).argmax()[None]
+        chosen.append(pick)
+        free.index_fill_(0, pick, False)
+        new = open_ & points[pick].reach(targets, squared_radius)[0]
+        if not bool(new.any()):  # what is open is out of reach of the candidates that are left
+            new = open_
+        open_ = open_ & ~new
+        if bool(open_.any()):
+            degree = degree - points.held(targets[new], squared_radius)
+    return torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64, device=candidates.device), first
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Points x (n, D), and half their squared lengths (n,), which every distance needs."""
+
+    x: Tensor
+    half: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Points:
+        return cls(x, x.square().sum(1) / 2)
+
+    def __getitem__(self, which: Tensor | slice) -> _Points:
+        return _Points(self.x[which], self.half[which])
+
+    def reach(self, others: _Points, squared_radius: float) -> Tensor:
+        """Whether each of `others` (k) lies within the radius of each point, (n, k)."""
+        half = self.half[:, None]
+        distance = 2 * (torch.addmm(others.half, self.x, others.x.T, alpha=-1).add_(half))
+        noise = 8 * math.sqrt(self.x.shape[1] + 1) * torch.finfo(distance.dtype).eps * 2 * half
+        return (distance <= squared_radius) | (distance <= noise)  # duplicates lie at distance 0
+
+    def held(self, others: _Points, squared_radius: float) -> Tensor:
+        """How many of `others` (k) each point has within the radius, (n,) int64."""
+        size = max((1 << 22) // max(len(others.x), 64), 1)
+        parts = range(0, len(self.x), size)
+        counts = [self[slice(start, start + size)].reach(others, squared_radius).sum(1) for start in parts]
+        return torch.cat(counts) if counts else torch.zeros(0, dtype=torch.int64, device=self.x.device)
+
+
+def probcover(
+    candidates: Tensor,
+    labelled: Tensor,
+    num_classes: int,
+    budget: int,
+    generator: torch.Generator,
+    purity: float = 0.95,
+) -> tuple[Tensor, Tensor]:
+    """Positions (budget,) int64 into `candidates` (n, D), in query order, and what each one's ball covers, (n,).
+
+    All features are L2-normalised. The radius is the largest at which a part `purity` of the candidates' balls hold
+    one cluster of k-means (`num_classes` clusters) only; the balls around the `labelled` images (m, D) cover what
+    they hold. Of more than 10,000 candidates, an evenly spaced part is clustered and covered; memory is linear in n.
+    Raises `ValueError` for features that are not finite and a budget outside 0..n. Yehuda et al., NeurIPS 2022.
+    """
+    count = len(candidates)
+    if not 0 <= budget <= count:
+        raise ValueError(f"budget: expected 0 to {count} candidates, not {budget}")
+    points = unit_rows(candidates, labelled)
+    some = points[:count][:: max(-(-count // MOST_COVERED), 1)]
+    radius = purity_radius(some, k_means(some, num_classes, generator), purity)
+    return cover_greedily(points[:count], points[count:], budget, radius)
+
+
+@register("probcover")
+class ProbCover(Strategy):
+    """Greedy maximum coverage. A candidate's utility is how much its ball covers beyond the labelled images' balls."""
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        positions, held = probcover(
+            pool.features, pool.labelled_features, pool.num_classes, budget, generator, self.experiment.probcover_purity
+        )
+        return Query(pool.candidates[positions.to(pool.candidates.device)], held.float())
