@@ -1,0 +1,122 @@
+"""What was published, with its source, and whether ours was run as theirs: only then is there a verdict.
+
+`published.csv` holds the facts: source, data set, method, labels (or the cycle, where the source counts those), accuracy
+in percent, whether it was read from text or from a plot, and how far that reading can be off (percentage points).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+_SGD = {"optimizer": "sgd", "lr": 0.1, "batch_size": 128, "epochs": 200, "milestones": [160], "weight_decay": 5e-4}
+_WHOLE = {"image_size": None, "pool_size": None, "test_size": None, "label_noise": 0.0, "protocol": "released"}
+_RESNET = {"model": "resnet18", "width": 64, "stem": "cifar"}
+_CIFAR = _SGD | _WHOLE | _RESNET | {"initial": 1000, "budget": 1000, "subset": 10_000}
+_PT4AL = {key: value for key, value in _CIFAR.items() if key != "subset"}  # its candidates are a batch, not a subset
+_IMAGENET = _CIFAR | {
+    "initial": 128_120, "budget": 64_060, "subset": 640_600, "epochs": 100, "batch_size": 256,
+    "milestones": [30, 60, 90], "weight_decay": 1e-4, "stem": "imagenet", "image_size": 224,
+}  # fmt: skip
+
+PROTOCOLS: dict[tuple[str, str], dict[str, Any]] = {
+    ("OO4AL", "cifar10"): _CIFAR,
+    ("OO4AL", "cifar100"): _CIFAR,
+    ("OO4AL", "cifar10_step"): _CIFAR | {"initial": 100, "budget": 100, "subset": 1000},
+    ("OO4AL", "imagenet"): _IMAGENET,
+    ("PT4AL, paper", "cifar10"): _PT4AL,
+    ("PT4AL repository, issue 11 (authors", "cifar10"): _PT4AL,
+    ("Sequential-GCN", "cifar10"): _CIFAR | {"milestones": [160, 240]},
+}
+"""What each source's program sets, by the beginning of its name and the data set. Other sources do not say."""
+
+COLUMNS = ("method", "label", "labelled", "published", "tolerance", "read_from", "ours", "deviation", "seeds",
+           "difference", "protocol", "verdict", "source", "note")  # fmt: skip
+
+
+def load() -> pd.DataFrame:
+    """The published numbers: `source`, `dataset`, `method`, `labelled` (NaN where only the cycle is given), `cycle`,
+    `accuracy` and `tolerance` as fractions, `read_from`, `note`."""
+    with (files("alkit") / "published.csv").open(encoding="utf-8") as stream:
+        table = pd.read_csv(stream, dtype={"labelled": str, "note": str}, keep_default_na=False)
+    cycles = table["labelled"].str.removeprefix("cycle ")
+    table["cycle"] = pd.to_numeric(cycles.where(table["labelled"].str.startswith("cycle ")), errors="coerce")
+    table["labelled"] = pd.to_numeric(table["labelled"], errors="coerce")
+    table["accuracy"] = table.pop("accuracy_percent") / 100
+    table["tolerance"] = table["tolerance"] / 100
+    return table
+
+
+def protocol_of(source: str, dataset: str, method: str) -> dict[str, Any] | None:
+    """The parameters that a published number was made with; None where its source does not say."""
+    for (beginning, name), protocol in PROTOCOLS.items():
+        if source.startswith(beginning) and name == dataset:
+            return _PT4AL if method.startswith("pt4al") else protocol
+    return None
+
+
+def differences(params: Mapping[str, Any], protocol: Mapping[str, Any] | None) -> list[str]:
+    """In what a run's parameters are not the protocol's: `width 16, theirs 64`, one text each; empty if they match."""
+    if protocol is None:
+        return ["their settings are not published"]
+    return [
+        f"{key} {_show(params.get(key))}, theirs {_show(value)}"
+        for key, value in protocol.items()
+        if params.get(key) != value
+    ]
+
+
+def compare(frame: pd.DataFrame, params: Mapping[str, Mapping[str, Any]], dataset: str) -> pd.DataFrame:
+    """Every published number of `dataset` beside ours: columns `COLUMNS`, accuracies as fractions.
+
+    `frame` is what `records.load_runs` gave, `params` the parameters of each label in it. A published cell is compared
+    with every label of its method at the same number of labels (or cycle), and stands alone where there is none.
+    """
+    known = load()
+    rows = []
+    for cell in known[known["dataset"] == dataset].itertuples(index=False):
+        runs = frame[(frame["method"] == cell.method) & (frame["dataset"] == dataset)]
+        rows += [_compared(cell, label, runs[runs["label"] == label], params.get(label, {})) for label in
+                 dict.fromkeys(runs["label"])] or [_row(cell, verdict="not run here")]  # fmt: skip
+    return pd.DataFrame.from_records(rows, columns=list(COLUMNS))
+
+
+def _row(cell: Any, **more: Any) -> dict[str, Any]:
+    labelled = f"cycle {cell.cycle:.0f}" if math.isnan(cell.labelled) else f"{cell.labelled:.0f}"
+    empty = {"label": "", "ours": math.nan, "deviation": math.nan, "seeds": 0, "difference": math.nan, "protocol": ""}
+    return {
+        "method": cell.method, "labelled": labelled, "published": cell.accuracy, "tolerance": cell.tolerance,
+        "read_from": cell.read_from, "source": cell.source, "note": cell.note, **empty, **more,
+    }  # fmt: skip
+
+
+def _compared(cell: Any, label: str, runs: pd.DataFrame, params: Mapping[str, Any]) -> dict[str, Any]:
+    column, value = ("cycle", cell.cycle) if math.isnan(cell.labelled) else ("labelled", cell.labelled)
+    ours = runs.loc[runs[column] == value, "accuracy"].to_numpy(dtype=np.float64)
+    other = differences(params, protocol_of(cell.source, cell.dataset, cell.method))
+    protocol = "; ".join(other) or "the same"
+    if not len(ours):
+        return _row(cell, label=label, protocol=protocol, verdict=f"ours has no model at {column} {value:.0f}")
+    mean, n = float(ours.mean()), len(ours)
+    deviation = float(ours.std(ddof=1)) if n > 1 else math.nan
+    gap = mean - cell.accuracy
+    if other:
+        verdict = "none: the protocols differ"
+    elif n < 2:
+        verdict = "none: one seed"
+    else:
+        reach = cell.tolerance + float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+        allowed = f"within ±{100 * reach:.1f} points (reading, and 95% interval of our mean)"
+        verdict = f"agrees {allowed}" if abs(gap) <= reach else f"differs by {100 * gap:+.1f} points, not {allowed}"
+    return _row(cell, label=label, ours=mean, deviation=deviation, seeds=n, difference=gap, protocol=protocol,
+                verdict=verdict)  # fmt: skip
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,75 @@
+"""The published numbers are kept as read, and get a verdict only where the protocols match."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from alkit import Experiment, published
+from alkit.methods import METHODS
+
+
+def test_every_number_has_a_source_a_method_of_the_table_and_a_tolerance() -> None:
+    table = published.load()
+    assert len(table) == 166
+    assert set(table["method"]) <= set(METHODS)
+    assert (table["source"].str.len() > 4).all()
+    assert table["accuracy"].between(0, 1).all()
+    assert table["tolerance"].between(0, 0.02).all()
+    assert set(table["read_from"]) == {"plot", "text"}
+    assert (table["labelled"].isna() == table["cycle"].notna()).all()
+    first = table.query("dataset == 'cifar10' and method == 'oo4al' and labelled == 1000").iloc[0]
+    assert (first.accuracy, first.tolerance) == (0.551, 0.003)
+
+
+def test_the_protocols_name_parameters_that_exist() -> None:
+    for protocol in published.PROTOCOLS.values():
+        assert set(protocol) <= set(Experiment.model_fields)
+
+
+THEIRS = {**published.PROTOCOLS["OO4AL", "cifar10"], "seed": 0}
+
+
+def ours(values: list[float], labelled: int = 10_000, **changes: Any) -> pd.Series:
+    frame = pd.DataFrame({"dataset": "cifar10", "method": "oo4al", "label": "oo4al", "seed": range(len(values)),
+                          "cycle": 10, "labelled": labelled, "accuracy": values})  # fmt: skip
+    table = published.compare(frame, {"oo4al": THEIRS | changes}, "cifar10")
+    rows = table[(table.label == "oo4al") & (table.labelled == "10000")]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_the_same_protocol_gets_a_verdict() -> None:
+    near = ours([0.920, 0.922, 0.921])
+    assert near.verdict.startswith("agrees within ±0.5 points")  # 0.3 of reading + t(2) 4.303 · 0.1 / √3 = 0.25
+    assert near.difference == near.ours - 0.921
+    assert near.protocol == "the same"
+    assert ours([0.90, 0.901, 0.902]).verdict.startswith("differs by -2.0 points")
+
+
+def test_another_protocol_gets_none_and_says_in_what() -> None:
+    row = ours([0.92, 0.93], width=16, epochs=50)
+    assert row.verdict == "none: the protocols differ"
+    assert row.protocol == "epochs 50, theirs 200; width 16, theirs 64"
+    assert ours([0.92, 0.93], protocol="corrected").verdict.startswith("none")
+
+
+def test_one_seed_and_other_label_counts_get_none() -> None:
+    assert ours([0.92]).verdict == "none: one seed"
+    assert ours([0.92, 0.93], labelled=500).verdict == "ours has no model at labelled 10000"
+
+
+def test_a_source_that_does_not_state_its_settings_gets_no_verdict() -> None:
+    assert published.protocol_of("DISTIL", "cifar10", "random") is None
+    assert published.differences(THEIRS, None) == ["their settings are not published"]
+
+
+def test_a_method_that_was_not_run_stands_alone() -> None:
+    empty = pd.DataFrame(columns=["dataset", "method", "label", "seed", "cycle", "labelled", "accuracy"])
+    table = published.compare(empty, {}, "caltech101")
+    assert len(table) == 10
+    assert set(table.verdict) == {"not run here"}
+    assert table.labelled.iloc[0] == "cycle 1"
+    assert math.isnan(table.ours.iloc[0])
