@@ -104,7 +104,7 @@ def method_cells(method: Method) -> Cells:
             "run = notebook.run(experiment, out_dir, outputs_dir)",
         ),
         text("curve-text", "## Accuracy against labels"),
-        code("curve", "plots.accuracy_curve(run.records);"),
+        code("curve", f'plots.accuracy_curve(run.records, "{method.id}");'),
         text(
             "reliability-text",
             "## Is it calibrated?\n\nOf the test images given a confidence of, say, 0.8, are 80% classified correctly? "

@@ -36,7 +36,7 @@ def draw_reliability(axis: Axes, confidence: Array, correct: Array, bins: int = 
             axis.annotate(
                 f"{count}", (place, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7.5
             )
-    axis.text(0.03, 0.97, f"ECE {errors.ece:.3f}\naccuracy {errors.accuracy:.1%}\n{len(confidence)} images",
+    axis.text(0.03, 0.97, f"ECE {errors.ece:.3f} in {bins} bins\naccuracy {errors.accuracy:.1%}\n{len(confidence)} images",
               transform=axis.transAxes, va="top", fontsize=9)  # fmt: skip
     axis.set(xlim=(0, 1), ylim=(0, 1.08), ylabel="accuracy in the bin")
     percent_axis(axis)
