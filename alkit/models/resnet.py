@@ -17,6 +17,17 @@ Stem = Literal["cifar", "imagenet"]
 Pooling = Literal["global", "corner"]
 
 
+class Pointwise(nn.Conv2d):
+    """A 1×1 convolution with a stride, as one without a stride on the pixels it looks at."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # oneDNN (uxlfoundation/oneDNN 6035): with fewer than 16 channels, channels last, a stride makes its backward
+        # pass write past its workspace
+        if x.device.type == "cpu" and self.in_channels < 16:
+            return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]], self.weight)
+        return super().forward(x)
+
+
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions beside a shortcut (He et al., CVPR 2016)."""
 
@@ -29,7 +40,7 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Sequential()
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                Pointwise(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,212 @@
+"""The contract that every method of the table keeps. A new row of the table is tested by being there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from alkit import ActiveLearner, Experiment
+from alkit.data import ImageSet, from_arrays
+from alkit.data.registry import DATASETS, DatasetEntry
+from alkit.methods import METHODS
+from alkit.randomness import generator
+from alkit.strategies import Query, TensorPool, make_strategy
+
+Make = Callable[..., Experiment]
+
+every_method = pytest.mark.parametrize("method", list(METHODS))
+SHAPES = {"8x8 grey": (1, 8, 8), "28x28 grey": (1, 28, 28), "32x32 colour": (3, 32, 32), "64x64 colour": (3, 64, 64)}
+FAST = {"pool_size": None, "test_size": None, "epochs": 1, "batch_size": 8, "dataset": "made_up"}
+
+
+# --- what the methods are given --------------------------------------------------------------------------------------
+
+
+def made_images(count: int, shape: tuple[int, int, int], classes: int, seed: int = 0) -> ImageSet:
+    """Noise whose brightness tells the class."""
+    source = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = source.integers(0, 100, (count, *shape)) + (labels * 150 // classes)[:, None, None, None]
+    return from_arrays("made_up", images.astype(np.uint8), labels, [f"class {c}" for c in range(classes)])
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`made_up(shape, classes, pool)` makes the data set 'made_up'."""
+
+    def make(shape: tuple[int, int, int] = (1, 8, 8), classes: int = 3, pool: int = 40) -> None:
+        def load(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
+            return made_images(pool, shape, classes), made_images(6, shape, classes, seed=1)
+
+        monkeypatch.setitem(DATASETS, "made_up", DatasetEntry("made_up", "made up", load, "these tests"))
+
+    return make
+
+
+def made_pool(
+    candidates: int = 12, labelled: int = 6, classes: int = 3, seed: int = 0, scale: float = 1.0, cycle: int = 1
+) -> TensorPool:
+    """A pool of tensors; `scale` 0 makes every image look the same to the model, 1e38 saturates it."""
+    source = torch.Generator().manual_seed(seed)
+    order = torch.randperm(candidates + labelled, generator=source)
+    images = made_images(candidates + labelled, (1, 8, 8), classes)
+
+    def numbers(*shape: int) -> Tensor:
+        if scale > 1:
+            return (torch.randint(-1, 2, shape, generator=source) * scale).float()
+        return torch.randn(*shape, generator=source) * scale
+
+    return TensorPool(
+        order[:candidates].sort().values, order[candidates:], images.labels[order[candidates:]], classes, cycle,
+        lambda index: int(images.labels[index]),
+        logits=numbers(candidates, classes), log_probs=numbers(4, candidates, classes).log_softmax(2),
+        predicted_loss=numbers(candidates), labelled_predicted_loss=numbers(labelled),
+        features=torch.randn(candidates, 8, generator=source).abs() * min(scale, 1),
+        labelled_features=torch.randn(labelled, 8, generator=source).abs() * min(scale, 1), images=images,
+    )  # fmt: skip
+
+
+def ask(experiment: Experiment, pool: TensorPool, budget: int, seed: int = 0) -> Query:
+    return make_strategy(experiment).query(pool, budget, generator(seed, "contract"))
+
+
+def assert_keeps_the_contract(answer: Query, pool: TensorPool, budget: int) -> None:
+    asked = answer.indices.tolist()
+    assert answer.indices.dtype == torch.int64
+    assert len(asked) == budget, "exact budget"
+    assert len(set(asked)) == budget, "no duplicate"
+    assert set(asked) <= set(pool.candidates.tolist()), "only candidates"
+    assert not set(asked) & set(pool.labelled.tolist()), "only unlabelled"
+    assert answer.utilities.shape == pool.candidates.shape
+    assert bool(answer.utilities.isfinite().all())
+    if answer.masses is not None:
+        assert answer.masses.shape == (budget,)
+        assert bool(((answer.masses > 0) & (answer.masses <= 1)).all())
+
+
+# --- the strategy by itself ------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize(
+    "pool",
+    [
+        pytest.param({}, id="usual"),
+        pytest.param({"scale": 0.0}, id="constant utilities"),
+        pytest.param({"classes": 1}, id="a single class"),
+        pytest.param({"classes": 2}, id="two classes"),
+        pytest.param({"scale": 1e38}, id="saturated logits"),
+        pytest.param({"classes": 12}, id="more classes than labels"),
+        pytest.param({"labelled": 1}, id="one label"),
+    ],
+)
+def test_a_query_is_exact_distinct_and_of_candidates(method: str, pool: dict[str, Any], tiny: Make) -> None:
+    given = made_pool(**pool)
+    assert_keeps_the_contract(ask(tiny(method=method), given, 4), given, 4)
+
+
+@every_method
+@pytest.mark.parametrize("count", [12, 1])
+def test_a_budget_of_the_whole_pool_asks_for_all_of_it(method: str, count: int, tiny: Make) -> None:
+    given = made_pool(candidates=count)
+    answer = ask(tiny(method=method), given, count)
+    assert_keeps_the_contract(answer, given, count)
+    assert sorted(answer.indices.tolist()) == given.candidates.tolist()
+
+
+@every_method
+def test_the_same_generator_gives_the_same_query_whatever_the_global_one(method: str, tiny: Make) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = ask(tiny(method=method), made_pool(), 4)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    again = ask(tiny(method=method), made_pool(), 4)
+    assert torch.equal(first.indices, again.indices)
+    assert torch.equal(first.utilities, again.utilities)
+
+
+@every_method
+def test_where_the_method_is_random_another_generator_gives_another_query(method: str, tiny: Make) -> None:
+    """Random is what draws from its generator; a sharp proposal shows it only where the model cannot tell."""
+    strategy = make_strategy(tiny(method=method))
+    drew, seen = False, set()
+    for scale in (0.0, 0.3):
+        for seed in range(6):
+            source = generator(seed, "contract")
+            before = source.get_state()
+            answer = strategy.query(made_pool(scale=scale), 4, source)
+            drew = drew or not torch.equal(before, source.get_state())
+            seen.add((scale, tuple(answer.indices.tolist()), tuple(answer.utilities.tolist())))
+    assert (len(seen) > 2) == drew
+
+
+# --- the method in the learner ---------------------------------------------------------------------------------------
+
+
+def run(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    learner = ActiveLearner(experiment)
+    return list(learner), learner.query_arrays()
+
+
+def assert_buys_each_image_once(experiment: Experiment, queries: dict[str, np.ndarray], pool: int) -> None:
+    sizes = [len(queries[f"query_{c}"]) for c in range(1, experiment.cycle_count + 1)]
+    bought = np.concatenate([queries[f"query_{c}"] for c in range(1, experiment.cycle_count + 1)])
+    if experiment.row.whole_pool:
+        assert sizes == [pool]
+    else:
+        assert sizes == [experiment.initial, *[experiment.budget] * (experiment.cycle_count - 1)]
+    assert len(np.unique(bought)) == len(bought)
+    assert bought.min() >= 0
+    assert bought.max() < pool
+
+
+@every_method
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_every_method_takes_every_shape_of_image(method: str, shape: str, tiny: Make, made_up: Any) -> None:
+    made_up(SHAPES[shape])
+    experiment = tiny(method=method, initial=9, budget=5, **FAST)
+    records, queries = run(experiment)
+    assert len(records) == experiment.cycle_count
+    assert all(np.isfinite([r["nll"], r["ece"], r["train_loss"]]).all() for r in records)
+    assert_buys_each_image_once(experiment, queries, 40)
+
+
+@every_method
+@pytest.mark.parametrize("classes", [1, 2])
+def test_every_method_takes_one_class_and_two(method: str, classes: int, tiny: Make, made_up: Any) -> None:
+    made_up(classes=classes)
+    experiment = tiny(method=method, initial=9, budget=5, **FAST)
+    records, queries = run(experiment)
+    assert records[-1]["class_counts"] == np.bincount(
+        np.concatenate([queries[f"query_{c}"] for c in range(1, len(records) + 1)]) % classes, minlength=classes
+    ).tolist()  # fmt: skip
+    assert_buys_each_image_once(experiment, queries, 40)
+
+
+@every_method
+def test_the_last_query_may_empty_the_pool(method: str, tiny: Make, made_up: Any) -> None:
+    made_up(pool=20)
+    experiment = tiny(method=method, initial=10, budget=10, **FAST)
+    records, queries = run(experiment)
+    assert_buys_each_image_once(experiment, queries, 20)
+    if not experiment.row.single_cycle:
+        assert sum(records[-1]["class_counts"]) == 20
+
+
+@every_method
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(method: str, tiny: Make, made_up: Any) -> None:
+    made_up()
+    first, again, other = (run(tiny(method=method, initial=9, budget=5, seed=seed, **FAST)) for seed in (3, 3, 4))
+    for name, values in first[1].items():
+        np.testing.assert_array_equal(values, again[1][name])
+    assert [r["nll"] for r in first[0]] == [r["nll"] for r in again[0]]
+    assert [r["nll"] for r in first[0]] != [r["nll"] for r in other[0]]
+    if not METHODS[method].whole_pool:
+        assert any(not np.array_equal(first[1][name], other[1][name]) for name in first[1] if name.startswith("query"))
