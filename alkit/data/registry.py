@@ -220,7 +220,15 @@ def _shrunk(test: ImageSet, size: int, seed: int) -> ImageSet:
 def _options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
     """The entry, and the experiment's data options with the entry's defaults where they are not set."""
     entry, given = get_entry(experiment.dataset), experiment.data_options()
-    return entry, {key: entry.defaults.get(key) if value is None else value for key, value in given.items()}
+    defaults = entry.defaults
+    if experiment.quirk("imbalance_step"):
+        defaults = _STEP
+        if experiment.imbalance_factor is not None:
+            raise ConfigError(
+                "imbalance_factor: the quirk 'imbalance_step' sets the profile of the classes; "
+                "expected one of the two (quirks: {imbalance_step: false} switches it off)"
+            )
+    return entry, {key: defaults.get(key) if value is None else value for key, value in given.items()}
 
 
 def _root(experiment: Experiment) -> Path | None:
