@@ -1,6 +1,6 @@
 """What was published, with its source, and whether ours was run as theirs: only then is there a verdict.
 
-`published.csv` holds the facts: source, data set, method, labels (or the cycle, where the source counts those), accuracy
+`published.csv` holds the facts: source, data set, method, labels (or the cycle, where a source counts those), accuracy
 in percent, whether it was read from text or from a plot, and how far that reading can be off (percentage points).
 """
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from alkit.data import ImageSet
-from alkit.plots.style import figure, in_style, plain
+from alkit.plots.curves import draw_matrix
+from alkit.plots.style import figure, in_style, percent_axis, plain, styles
 
 
 def query_grid(
@@ -20,7 +22,7 @@ def query_grid(
     chosen = np.asarray(indices, dtype=np.int64)[:limit]
     columns = max(1, min(columns, len(chosen)))
     rows = max(1, -(-len(chosen) // columns))
-    fig, axes = figure(rows, columns, width=min(10.0, 1.0 * columns + 0.2), height=1.25 * rows + 0.4)
+    fig, axes = figure(rows, columns, width=min(10.0, 1.0 * columns + 0.2), height=1.2 * rows + 0.4)
     for axis in axes.flat:
         axis.axis("off")
     with in_style():
@@ -38,3 +40,93 @@ def as_pictures(images: torch.Tensor) -> np.ndarray[Any, Any]:
     """uint8 images (N, C, H, W) as matplotlib shows them: (N, H, W) grey or (N, H, W, 3)."""
     values = images.cpu().numpy()
     return values[:, 0] if values.shape[1] != 3 else values.transpose(0, 2, 3, 1)
+
+
+def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: int = 30) -> Figure:
+    """Share of each class among what each label bought, beside the pool's own share.
+
+    `shares` has a row a class and a column a label, and the column `pool` if it is known. Of more than `chosen` classes
+    those are shown whose shares differ most from the pool's.
+    """
+    known = [label for label in shares.columns if label != "pool"]
+    if len(shares) > chosen:
+        base = shares["pool"] if "pool" in shares else shares[known].mean(axis=1)
+        shares = shares.loc[shares[known].sub(base, axis=0).abs().max(axis=1).nlargest(chosen).index].sort_index()
+    fig, axes = figure(width=10.0, height=4.6)
+    axis, places = axes[0, 0], np.arange(len(shares))
+    with in_style():
+        if "pool" in shares:
+            axis.bar(places, shares["pool"], 0.92, color="#dddddd", label="pool")
+        shifts = np.linspace(-0.3, 0.3, len(known)) if len(known) > 1 else [0.0]
+        looks = styles({label: methods[label] for label in known})
+        for (label, style), shift in zip(looks.items(), shifts, strict=True):
+            face = "white" if style.hollow else style.colour
+            axis.plot(places + shift, shares[label], linestyle="none", label=plain(label), marker=style.marker,
+                      color=style.colour, markerfacecolor=face, markersize=6)  # fmt: skip
+        names = [plain(name)[:18] for name in shares.index]
+        axis.set_xticks(places, names)
+        if len(names) > 10 or max(map(len, names), default=0) > 8:
+            axis.tick_params("x", rotation=45)
+            for text in axis.get_xticklabels():
+                text.set(ha="right", rotation_mode="anchor")
+        axis.set(ylabel="share of the images", ylim=(0, None), title="Classes of what was bought")
+        percent_axis(axis)
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return fig
+
+
+def overlap_heatmap(matrix: pd.DataFrame) -> Figure:
+    """Jaccard overlap of what labels bought: images in common over images in either."""
+    size = min(10.0, 3.4 + 0.55 * len(matrix))
+    fig, axes = figure(width=size, height=min(9.0, size - 0.6))
+    with in_style():
+        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=1.0)
+        axes[0, 0].set_title("Overlap of what was bought (Jaccard)")
+    return fig
+
+
+def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: str) -> Figure:
+    """Mean distance of a queried image to the nearest other one of its query, by cycle; higher is less redundant.
+
+    `table` has the columns `label`, `cycle` and `distance`, a row a seed and cycle; `space` names what it is
+    measured in.
+    """
+    fig, axes = figure(width=9.0, height=4.4)
+    axis = axes[0, 0]
+    with in_style():
+        for label, style in styles(methods).items():
+            means = table[table["label"] == label].groupby("cycle")["distance"].mean()
+            if len(means):
+                axis.plot(means.index, means, label=plain(label), **style.line())
+        axis.set(xlabel="cycle that bought them", ylabel=f"distance in {plain(space)}",
+                 title="Distance to the nearest other image of the same query")  # fmt: skip
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=3.2)
+    return fig
+
+
+def embedding(
+    points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], queries: Mapping[str, np.ndarray[Any, Any]],
+    methods: Mapping[str, str], title: str,
+) -> Figure:  # fmt: skip
+    """The pool as points (n, 2), shaded by class (n,), and, a panel each, labels' queries (positions in `points`)."""
+    columns = min(3, max(1, len(queries)))
+    rows = max(1, -(-len(queries) // columns))
+    fig, axes = figure(rows, columns, width=min(10.5, 3.5 * columns), height=3.5 * rows + 0.4)
+    looks = styles({label: methods[label] for label in queries})
+    with in_style():
+        for axis, (label, chosen) in zip(axes.flat, queries.items(), strict=False):
+            axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="Pastel1" if labels.max() < 9 else "tab20", s=4,
+                         alpha=0.35, linewidth=0)  # fmt: skip
+            axis.scatter(points[chosen, 0], points[chosen, 1], color=looks[label].colour, s=26, linewidth=0.6,
+                         marker=looks[label].marker, edgecolor="white")  # fmt: skip
+            axis.set_title(plain(f"{label}: {len(chosen)} images"))
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        for axis in list(axes.flat)[len(queries) :]:
+            axis.axis("off")
+        fig.suptitle(plain(title))
+    return fig
+
+
+__all__ = ["class_histogram", "embedding", "overlap_heatmap", "query_grid", "redundancy_curves"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from alkit import calibration
-from alkit.plots.style import percent_axis
+from alkit.plots.style import figure, in_style, percent_axis, plain
 
 Array = npt.NDArray[Any]
 
@@ -36,8 +38,8 @@ def draw_reliability(axis: Axes, confidence: Array, correct: Array, bins: int = 
             axis.annotate(
                 f"{count}", (place, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7.5
             )
-    axis.text(0.03, 0.97, f"ECE {errors.ece:.3f} in {bins} bins\naccuracy {errors.accuracy:.1%}\n{len(confidence)} images",
-              transform=axis.transAxes, va="top", fontsize=9)  # fmt: skip
+    note = f"ECE {errors.ece:.3f} in {bins} bins\naccuracy {errors.accuracy:.1%}\n{len(confidence)} images"
+    axis.text(0.03, 0.97, note, transform=axis.transAxes, va="top", fontsize=9)
     axis.set(xlim=(0, 1), ylim=(0, 1.08), ylabel="accuracy in the bin")
     percent_axis(axis)
 
@@ -47,3 +49,48 @@ def draw_confidence(axis: Axes, confidence: Array, bins: int = 15) -> None:
     axis.hist(np.clip(confidence, 0, 1), bins=list(np.arange(bins + 1) / bins), color="#6b6b6b", rwidth=0.92)
     axis.axvline(float(np.mean(confidence)), color="#D55E00", linewidth=1.4)
     axis.set(xlim=(0, 1), ylabel="images")
+
+
+def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles: list[int], bins: int = 15) -> Figure:
+    """A reliability diagram for each label (row) and cycle (column, from 1), over the test images of all its seeds.
+
+    `predictions` maps a label to `confidence` and `correct`, both (cycles, n).
+    """
+    rows = max(1, len(predictions))
+    fig, axes = figure(rows, len(cycles), width=min(10.5, 3.4 * len(cycles) + 0.4), height=2.9 * rows, sharex=True,
+                       sharey=True)  # fmt: skip
+    with in_style():
+        for line, (label, arrays) in zip(axes, predictions.items(), strict=False):
+            for axis, cycle in zip(line, cycles, strict=True):
+                if cycle <= len(arrays["confidence"]):
+                    draw_reliability(axis, arrays["confidence"][cycle - 1], arrays["correct"][cycle - 1], bins)
+                    axis.set_title(plain(f"{label}, cycle {cycle}"))
+                else:
+                    axis.axis("off")
+                axis.label_outer()
+        for axis in axes[-1]:
+            axis.set_xlabel("confidence")
+    return fig
+
+
+def before_and_after(pairs: Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]], bins: int = 15) -> Figure:
+    """Confidence before and after temperature scaling, a row a label: diagrams and histograms of both.
+
+    `pairs` maps a label to ((confidence, correct) before, (confidence, correct) after), each (n,).
+    """
+    rows = max(1, len(pairs))
+    fig, axes = figure(rows, 3, width=10.5, height=3.1 * rows, sharex=True)
+    with in_style():
+        for line, (label, states) in zip(axes, pairs.items(), strict=False):
+            for axis, (confidence, correct), when in zip(line, states, ("before", "after"), strict=False):
+                draw_reliability(axis, confidence, correct, bins)
+                axis.set_title(plain(f"{label}, {when}"))
+            edges = list(np.arange(bins + 1) / bins)
+            for (confidence, _), when, colour in zip(states, ("before", "after"), ("#0072B2", "#D55E00"), strict=True):
+                line[2].hist(np.clip(confidence, 0, 1), bins=edges, histtype="step", color=colour, label=when,
+                             linewidth=1.6, linestyle="-" if when == "before" else "--")  # fmt: skip
+            line[2].set(title="confidence", ylabel="images")
+            line[2].legend(frameon=False, loc="upper left")
+        for axis in axes[-1]:
+            axis.set_xlabel("confidence")
+    return fig

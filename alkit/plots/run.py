@@ -30,9 +30,9 @@ def calibration_curve(records: Records, title: str = "Calibration") -> Figure:
     fig, axes = figure()
     axis = axes[0, 0]
     with in_style():
-        for key, name, method in (("ece", "ECE", "ranked_margin"), ("oe", "overconfidence error", "cmam")):
-            axis.plot([r["labelled"] for r in records], [r[key] for r in records], label=name,
-                      **method_style(method).line())  # fmt: skip
+        for key, name, look in (("ece", "ECE", "o-"), ("oe", "overconfidence error", "s--")):
+            axis.plot([r["labelled"] for r in records], [r[key] for r in records], look, label=name,
+                      color="#0072B2" if key == "ece" else "#D55E00")  # fmt: skip
         axis.set(title=plain(title), xlabel="labelled images", ylabel="error", ylim=(0, None))
         axis.legend(frameon=False)
     return fig

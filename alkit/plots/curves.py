@@ -1,0 +1,156 @@
+"""Curves of a study: a measure against labels, mean and interval over seeds, every method in its own style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alkit.plots.style import Style, figure, in_style, percent_axis, plain, styles
+from alkit.statistics import bootstrap_interval
+
+NAMES = {
+    "accuracy": "accuracy on the test images",
+    "nll": "negative log-likelihood (nats)",
+    "ece": "expected calibration error",
+    "oe": "overconfidence error",
+    "brier": "Brier score",
+    "ace": "adaptive calibration error",
+}
+FEW_SEEDS = 10
+"""Up to this many seeds the single runs are shown as points too."""
+
+
+def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean, 95% bootstrap interval and number of seeds of `metric`, a row a label and number of labels."""
+    rows = []
+    for (label, labelled), part in frame.groupby(["label", "labelled"], sort=True):
+        values = part[metric].dropna().to_numpy(dtype=np.float64)
+        if len(values):
+            rows.append((label, labelled, values.mean(), *bootstrap_interval(values), len(values)))
+    return pd.DataFrame.from_records(rows, columns=["label", "labelled", "mean", "low", "high", "seeds"])
+
+
+def curves(
+    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None, title: str = ""
+) -> Figure:
+    """`metric` of every label of a study against labelled images.
+
+    `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line. `published` has the columns
+    `method`, `labelled` and `accuracy`, and is drawn dashed in its method's colour.
+    """
+    fig, axes = figure(width=9.6, height=5.4)
+    axis = axes[0, 0]
+    with in_style():
+        drawn, seeds = draw_curves(axis, frame, metric)
+        if published is not None and metric == "accuracy" and len(published):
+            draw_published(axis, published, drawn)
+        axis.set(title=plain(title or NAMES[metric]), xlabel="labelled images", ylabel=NAMES[metric])
+        few, many = min(seeds, default=0), max(seeds, default=0)
+        count = f"{few}" if few == many else f"{few} to {many}"
+        note = f"mean over {count} seed{'s' if many != 1 else ''}"
+        if many > 1:
+            note += "\nband: 95% bootstrap over seeds"
+            note += "\npoints: single runs" if few <= FEW_SEEDS else ""
+        if axis.has_data():
+            axis.legend(title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), alignment="left",
+                        title_fontsize=9, handlelength=3.2)  # fmt: skip
+        if metric == "accuracy":
+            percent_axis(axis)
+    return fig
+
+
+def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str, Style], list[int]]:
+    """All curves of `frame` on `axis`; returns the styles drawn and the numbers of seeds."""
+    methods = dict(zip(frame["label"].astype(str), frame["method"].astype(str), strict=True))
+    looks, table = styles(methods), summarise(frame, metric)
+    for label, style in looks.items():
+        part, runs = table[table["label"] == label], frame[frame["label"] == label]
+        if not len(part):
+            continue
+        if methods[label] == "whole_dataset":
+            _upper_line(axis, label, part, style)
+            continue
+        axis.plot(part["labelled"], part["mean"], label=plain(label), zorder=3, **style.line())
+        axis.fill_between(part["labelled"].astype(float), part["low"], part["high"], color=style.colour, alpha=0.14,
+                          linewidth=0, zorder=1)  # fmt: skip
+        if 1 < part["seeds"].min() <= FEW_SEEDS:
+            axis.scatter(runs["labelled"], runs[metric], color=style.colour, s=9, alpha=0.55, linewidth=0, zorder=2)
+    return looks, table["seeds"].tolist()
+
+
+def _upper_line(axis: Axes, label: str, part: pd.DataFrame, style: Style) -> None:
+    for row in part.itertuples():
+        axis.axhline(row.mean, color=style.colour, linestyle=style.dash, linewidth=1.4, zorder=2,  # type: ignore[arg-type]
+                     label=plain(f"{label} ({row.labelled} labels)"))  # fmt: skip
+        if not np.isnan(float(row.low)):  # type: ignore[arg-type]
+            axis.axhspan(row.low, row.high, color=style.colour, alpha=0.08, linewidth=0)  # type: ignore[arg-type]
+
+
+def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Style]) -> None:
+    """Published curves, dashed, within the range of labels that the study has."""
+    left, right = axis.get_xlim()
+    for (name, source), cells in published.dropna(subset=["labelled"]).groupby(["method", "source"], sort=False):
+        method, part = str(name), cells[cells["labelled"].between(left, right)].sort_values("labelled")
+        if method in drawn and len(part):
+            axis.plot(
+                part["labelled"], part["accuracy"], color=drawn[method].colour, linestyle=(0, (2, 2)), linewidth=1.2,
+                marker="_", markersize=9, zorder=2, label=plain(f"{method}, published: {str(source).split(',')[0]}"),
+            )  # fmt: skip
+
+
+def attribution_bars(parts: pd.DataFrame) -> Figure:
+    """Training's and selection's part of a gap at each number of labels, from `statistics.attribution`.
+
+    Bars are means over seeds of the mean of both orders, lines their 95% bootstrap intervals, points the total gap.
+    """
+    fig, axes = figure(width=8.4, height=4.4)
+    axis = axes[0, 0]
+    groups = list(parts.groupby("labelled"))
+    places = np.arange(len(groups))
+    looks = {"training_part": ("training", "#E69F00", "", -0.2), "selection_part": ("selection", "#0072B2", "///", 0.2)}
+    with in_style():
+        for part, (name, colour, hatch, shift) in looks.items():
+            means = np.array([rows[part].mean() for _, rows in groups])
+            ends = np.array([bootstrap_interval(rows[part].to_numpy()) for _, rows in groups])
+            axis.bar(places + shift, means, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
+            axis.vlines(places + shift, ends[:, 0], ends[:, 1], color="black", linewidth=1.4)
+        axis.plot(places, [rows["total"].mean() for _, rows in groups], "D", color="black", label="whole gap")
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xticks(places, [f"{labelled}" for labelled, _ in groups])
+        axis.set(xlabel="labelled images", ylabel="gap in accuracy", title="The gap and its parts")
+        percent_axis(axis)
+        axis.legend(title="lines: 95% bootstrap over seeds", title_fontsize=9, frameon=False, loc="center left",
+                    bbox_to_anchor=(1.01, 0.5), alignment="left")  # fmt: skip
+    return fig
+
+
+def penalty_heatmap(matrix: pd.DataFrame) -> Figure:
+    """How often the method of a row beats that of a column, from `statistics.penalty_matrix`."""
+    size = min(10.0, 3.4 + 0.55 * len(matrix))
+    fig, axes = figure(width=size, height=min(9.0, size - 0.6))
+    with in_style():
+        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(1.0, float(np.nan_to_num(matrix.to_numpy()).max())))
+        axes[0, 0].set(title="Row beats column at this share of budgets", ylabel="", xlabel="")
+    return fig
+
+
+def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
+    """A matrix as shaded cells with their numbers; what is not known is left white with a dash."""
+    values = matrix.to_numpy(dtype=np.float64)
+    axis.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=vmax)
+    small = 9 if len(values) <= 14 else 6.5
+    for i, j in np.ndindex(values.shape):
+        text = "–" if np.isnan(values[i, j]) else form.format(values[i, j])
+        axis.text(j, i, text, ha="center", va="center", fontsize=small,
+                  color="white" if values[i, j] > 0.6 * vmax else "black")  # fmt: skip
+    names = [plain(label) for label in matrix.columns]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(values.shape[0]), [plain(label) for label in matrix.index])
+    axis.grid(False)
+
+
+__all__ = ["attribution_bars", "curves", "draw_matrix", "penalty_heatmap", "summarise"]
