@@ -118,7 +118,7 @@ def _features(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (0.4 * middle[labels] + torch.randn(len(labels), WIDTH, generator=generator)).relu(), labels
 
 
-def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = 100) -> list[dict[str, Any]]:
+def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = 500) -> list[dict[str, Any]]:
     """One row a selection: seconds of both, their ratio, and whether both answer the same.
 
     `graph_steps` of the graph network and `observations` of the hierarchical sampler are timed in both.

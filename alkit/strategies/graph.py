@@ -143,7 +143,7 @@ def step_gradients(
         torch.addmm(b1, smoothed_, w1, out=h_).relu_().mul_(dropout_mask(h_, gcn.dropout, source))
         torch.mv(h_, w2, out=u_)
         gathered.addmv_(x_.T, u_ * inverse_)
-    for x_, _, _, _, rest_, u_, error_, target_, cost_ in parts:  # logits A·u + b2, their gradient, and Xᵀ of it
+    for x_, _, _, _, rest_, u_, error_, target_, cost_ in parts[::-1]:  # logits A·u + b2, their gradient, and Xᵀ of it
         torch.mv(x_, gathered, out=error_).addcmul_(u_, rest_).add_(b2).sigmoid_().sub_(target_).mul_(cost_)
         returned.addmv_(x_.T, error_)
     g1, gb, g2 = w1.new_zeros(w1.shape[::-1]), torch.zeros_like(b1), torch.zeros_like(w2)

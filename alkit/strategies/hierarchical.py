@@ -74,14 +74,12 @@ def admissible_best(counts: Array, lower: Array, upper: Array, sizes: Array) -> 
     Class l is admissible when LB_l > 2·UB_k − n for every other class k, so only the largest and the second largest
     upper bound matter: O(C) a node. The lowest class wins a tie.
     """
-    nodes = np.arange(len(upper))
-    highest = upper.argmax(1)
-    first = upper[nodes, highest]
-    rival = np.repeat(first[:, None], upper.shape[1], axis=1)
+    nodes, highest = np.arange(len(upper)), upper.argmax(1)
+    allowed = lower > (2 * upper[nodes, highest] - sizes)[:, None]
     others = upper.copy()
     others[nodes, highest] = -np.inf
-    rival[nodes, highest] = others.max(1)
-    score = np.where(lower > 2 * rival - sizes[:, None], counts, -1)
+    allowed[nodes, highest] = lower[nodes, highest] > 2 * others.max(1) - sizes
+    score = np.where(allowed, counts, -1)
     best = score.argmax(1)
     return np.where(score[nodes, best] < 0, -1, best)
 
@@ -108,22 +106,32 @@ class HierarchicalSampler:
         self.num_classes = num_classes
         self.parent = np.full(nodes, -1, dtype=np.int64)
         self.parent[self.children.ravel()] = np.repeat(np.arange(leaves, nodes), 2)
-        self.size = np.ones(nodes, dtype=np.int64)
-        for node, (left, right) in enumerate(self.children.tolist(), leaves):
-            self.size[node] = self.size[left] + self.size[right]
+        sizes = [1] * leaves
+        for left, right in self.children.tolist():
+            sizes.append(sizes[left] + sizes[right])
+        self.size = np.array(sizes)
         self.unseen = self.size.copy()
         self.counts = np.zeros((nodes, num_classes))
         self.best_label = np.full(nodes, -1, dtype=np.int64)
-        self.cost = self.size.copy() if integer_cost else self.size.astype(np.float64)
-        self.split = np.zeros(nodes, dtype=bool)
+        self.integer_cost = integer_cost
+        # lists where single elements are read: numpy is slow at those
+        self._parent, self._below = self.parent.tolist(), [None] * leaves + self.children.tolist()
+        self._cost: list[float] = [*sizes]
+        self.split = [False] * nodes
         self.weight = self.size.astype(np.float64)  # n − LB_best, or n without a label
         self.in_pruning = np.zeros(nodes, dtype=bool)
         self.in_pruning[-1] = True
+        self._pruning = {nodes - 1}
 
     @property
     def pruning(self) -> set[int]:
         """The nodes of the current pruning."""
-        return set(self.in_pruning.nonzero()[0].tolist())
+        return set(self._pruning)
+
+    @property
+    def cost(self) -> Array:
+        """(2n − 1,): how many leaves below each node may be mislabelled; int64 if `integer_cost`."""
+        return np.array(self._cost, dtype=np.int64 if self.integer_cost else np.float64)
 
     @property
     def lower(self) -> Array:
@@ -141,13 +149,14 @@ class HierarchicalSampler:
             raise ValueError(f"leaf: expected an unseen one of 0 to {self.leaves - 1}, not {leaf}")
         if not 0 <= label < self.num_classes:
             raise ValueError(f"label: expected 0 to {self.num_classes - 1}, not {label}")
-        path = [int(leaf)]
-        while not self.in_pruning[path[-1]]:
-            path.append(int(self.parent[path[-1]]))
+        nodes = [int(leaf)]
+        while nodes[-1] not in self._pruning:
+            nodes.append(self._parent[nodes[-1]])
+        path = np.array(nodes)
         self.unseen[path] -= 1
         self.counts[path, label] += 1
-        self._update(np.array(path))
-        self._replace(path[-1])
+        self._update(path)
+        self._replace(nodes[-1])
 
     def _update(self, path: Array) -> None:
         """Labels and costs of the nodes of `path`, each after the one below it."""
@@ -155,25 +164,29 @@ class HierarchicalSampler:
         lower, upper = count_bounds(counts, sizes)
         found = admissible_best(counts, lower, upper, sizes)
         best = self.best_label[path] = np.where(found < 0, self.best_label[path], found)
-        self.weight[path] = np.where(best < 0, sizes, sizes - lower[np.arange(len(path)), best])
-        self.cost[path] = self.weight[path]  # into integers this cuts off the fraction
-        for node, label in zip(path.tolist(), best.tolist(), strict=True):
-            if node < self.leaves:
-                continue
-            left, right = self.children[node - self.leaves]
-            below = self.cost[left] + self.cost[right]
-            if label >= 0 and below < self.cost[node]:
-                self.cost[node] = below
-                self.split[node] = True
+        weight = self.weight[path] = np.where(best < 0, sizes, sizes - lower[np.arange(len(path)), best])
+        cost, below = self._cost, self._below
+        for node, label, own in zip(path.tolist(), best.tolist(), weight.tolist(), strict=True):
+            cost[node] = int(own) if self.integer_cost else own
+            children = below[node]
+            if children is not None and label >= 0:
+                both = cost[children[0]] + cost[children[1]]
+                if both < cost[node]:
+                    cost[node] = both
+                    self.split[node] = True
 
     def _replace(self, node: int) -> None:
         """Put the unsplit descendants of `node` in its place."""
         waiting = [node]
         while waiting:
             node = waiting.pop()
-            self.in_pruning[node] = not self.split[node]
-            if self.split[node]:
-                waiting += self.children[node - self.leaves].tolist()
+            children = self._below[node] if self.split[node] else None
+            self.in_pruning[node] = children is None
+            if children is None:
+                self._pruning.add(node)
+            else:
+                self._pruning.discard(node)
+                waiting += children
 
     def draw(self, first: float, second: float) -> int:
         """An unseen leaf for two uniform numbers in 0..1.
