@@ -98,7 +98,7 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-_ADDED: set[str] = set()
+_ADDED: list[str] = []
 
 
 def add_method(method: Method) -> Method:
@@ -113,5 +113,11 @@ def add_method(method: Method) -> Method:
     if method.objective not in objectives:
         raise ConfigError(f"objective: no objective '{method.objective}'{nearest(method.objective, objectives)}")
     METHODS[method.id] = method
-    _ADDED.add(method.id)
+    if method.id not in _ADDED:
+        _ADDED.append(method.id)
     return method
+
+
+def added_methods() -> tuple[str, ...]:
+    """The ids of the rows that `add_method` added, in order."""
+    return tuple(_ADDED)

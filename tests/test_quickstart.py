@@ -18,6 +18,7 @@ from alkit import Experiment, notebook
 from alkit.errors import ConfigError
 from alkit.learner import ActiveLearner
 from alkit.methods import _ADDED, METHODS, Method, add_method
+from alkit.plots import method_style
 from alkit.strategies import Pool, Query, Strategy, register, top_query
 from alkit.strategies.base import _STRATEGIES, import_all
 
@@ -28,13 +29,12 @@ QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 @pytest.fixture(autouse=True)
 def the_table_as_it_was() -> Iterator[None]:
     import_all()  # what is imported during a test would be missing after it
-    methods, added, strategies = dict(METHODS), set(_ADDED), dict(_STRATEGIES)
+    methods, added, strategies = dict(METHODS), list(_ADDED), dict(_STRATEGIES)
     yield
     for now, before in ((METHODS, methods), (_STRATEGIES, strategies)):
         now.clear()
         now.update(before)
-    _ADDED.clear()
-    _ADDED.update(added)
+    _ADDED[:] = added
 
 
 def row(**changes: Any) -> Method:
@@ -75,6 +75,15 @@ def test_a_cell_that_defines_a_strategy_can_be_run_again_with_a_change(tiny: Any
     queries = learner.query_arrays()
     candidates = sorted(set(range(200)) - set(queries["query_1"].tolist()))
     assert queries["query_2"].tolist() == candidates[:-11:-1]
+
+
+def test_a_method_of_ones_own_has_a_colour_that_no_row_of_the_kit_has() -> None:
+    of_the_kit = {method_style(name).colour for name in METHODS}
+    for name in ("mine", "mine_too"):
+        add_method(row(id=name))
+    first, second = method_style("mine"), method_style("mine_too")
+    assert {first.colour, second.colour}.isdisjoint(of_the_kit)
+    assert first != second
 
 
 def test_a_row_of_the_kits_own_table_cannot_be_replaced() -> None:

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alkit.methods import METHODS
+from alkit.methods import METHODS, added_methods
 
 plt.draw_if_interactive()  # loads the backend now: loaded in an rc_context, a notebook shows its first figure only
 
@@ -26,6 +26,7 @@ WIDTH = 10.0
 Dash = str | tuple[int, tuple[float, ...]]
 
 _COLOURS = ("#332288", "#009E73", "#AA4499", "#0072B2", "#56B4E9", "#E69F00", "#882255", "#D55E00")
+_OWN_COLOURS = ("#117733", "#CC6677", "#999933")
 _DASHES: tuple[Dash, ...] = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 _MARKERS = ("s", "^", "v", "D", "p", "X", "<", "P", "h", ">", "*")
 _VARIANT_DASHES: tuple[Dash, ...] = ((0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 2)))
@@ -59,6 +60,9 @@ def method_style(method: str) -> Style:
         return Style("#6b6b6b", "o", "-")
     if method == "whole_dataset":
         return Style("#000000", "o", (0, (4, 2)))
+    if method in added_methods():
+        place = added_methods().index(method)
+        return Style(_OWN_COLOURS[place % len(_OWN_COLOURS)], _MARKERS[-1 - place % len(_MARKERS)], "-")
     others = [name for name in METHODS if name not in ("random", "whole_dataset")]
     place = others.index(method) if method in others else _digest(method)
     colour = _COLOURS[place % len(_COLOURS)]
