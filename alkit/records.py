@@ -6,6 +6,7 @@ Nothing here unpickles anything.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -31,11 +32,22 @@ CYCLE_COLUMNS = ("cycle", "labelled", "accuracy", "nll", "brier", "ece", "oe", "
                  "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
 SECONDS = ("train", "evaluate", "query")
 ENVIRONMENT = ("python", "torch", "device", "threads", "precision", "git_commit", "alkit")
-COLUMNS = ("study", *RUN_COLUMNS, *CYCLE_COLUMNS, *(f"{name}_seconds" for name in SECONDS), *ENVIRONMENT, "path")
+COLUMNS = (
+    "study",
+    *RUN_COLUMNS,
+    *CYCLE_COLUMNS,
+    *(f"{name}_seconds" for name in SECONDS),
+    *ENVIRONMENT,
+    "params_sha256",
+    "path",
+)
 MEASURES = ("accuracy", "nll", "brier", "ece", "oe", "ace")
 
 SILENCE = 30 * 60
 """Seconds without a word after which a run on another machine counts as stopped."""
+
+OF_THE_MACHINE = ("seed", "checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "threads")
+"""Parameters in which runs that are alike may differ; `params_sha256` leaves them out."""
 
 _SEED_FOLDER = re.compile(r"seed-(\d+)")
 _NO_RUNS = {"tables", "figures", "models", "logs"}
@@ -250,11 +262,13 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
     """The rows of one record, in the order of `COLUMNS`."""
     run = [study, *(record.get(name) for name in RUN_COLUMNS)]
     environment = [record["environment"].get(name) for name in ENVIRONMENT]
+    params = {name: value for name, value in record["params"].items() if name not in OF_THE_MACHINE}
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
     for cycle in record["cycles"]:
         seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
         values = [_number(cycle.get(n), math.nan) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
         times = [_number(seconds.get(name), math.nan) for name in SECONDS]
-        yield (*run, *values, *times, *environment, str(path))
+        yield (*run, *values, *times, *environment, digest, str(path))
 
 
 _NUMBERS = {*MEASURES, "train_loss", "temperature"}

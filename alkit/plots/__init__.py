@@ -6,7 +6,7 @@ Text from records is shown as it stands, fonts are legible at the size shown, an
 from __future__ import annotations
 
 from alkit.plots.curves import attribution_bars, curves, penalty_heatmap
-from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, redundancy_curves
+from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, query_rows, redundancy_curves
 from alkit.plots.reliability import before_and_after, reliability_by_cycle
 from alkit.plots.run import accuracy_curve, calibration_curve, reliability
 from alkit.plots.style import Style, method_style, styles
@@ -24,6 +24,7 @@ __all__ = [
     "overlap_heatmap",
     "penalty_heatmap",
     "query_grid",
+    "query_rows",
     "redundancy_curves",
     "reliability",
     "reliability_by_cycle",

@@ -36,6 +36,28 @@ def query_grid(
     return fig
 
 
+def query_rows(
+    train: ImageSet, queries: Mapping[str, np.ndarray[Any, Any]], title: str = "", columns: int = 10
+) -> Figure:
+    """The first images of each label's query, a row a label, under their class names."""
+    rows = max(1, len(queries))
+    fig, axes = figure(rows, columns, width=10.0, height=1.22 * rows + 0.4)
+    with in_style():
+        for line, (label, indices) in zip(axes, queries.items(), strict=False):
+            chosen = torch.as_tensor(np.asarray(indices)[:columns], dtype=torch.int64, device=train.device)
+            pictures, labels = as_pictures(train.take(chosen)), train.labels.cpu()[chosen.cpu()].tolist()
+            for axis, picture, name in zip(line, pictures, labels, strict=False):
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                axis.set_title(plain(train.class_names[name])[:14], fontsize=8, pad=2)
+            line[0].set_ylabel(plain(label)[:18], rotation=0, ha="right", va="center", fontsize=9.5)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+        fig.suptitle(plain(title))
+    return fig
+
+
 def as_pictures(images: torch.Tensor) -> np.ndarray[Any, Any]:
     """uint8 images (N, C, H, W) as matplotlib shows them: (N, H, W) grey or (N, H, W, 3)."""
     values = images.cpu().numpy()
@@ -129,4 +151,4 @@ def embedding(
     return fig
 
 
-__all__ = ["class_histogram", "embedding", "overlap_heatmap", "query_grid", "redundancy_curves"]
+__all__ = ["class_histogram", "embedding", "overlap_heatmap", "query_grid", "query_rows", "redundancy_curves"]

@@ -1,0 +1,62 @@
+"""One study, summarised: `build(study_dir)` runs notebooks/summary.ipynb and leaves it, an HTML page, CSVs and PNGs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from alkit.errors import CheckpointError
+from alkit.files import write_text
+from alkit.summary.study import StudyFolder, open_study
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
+
+
+def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str | None = None) -> Path:
+    """Write STUDY/summary.ipynb (executed), summary.html, tables/*.csv and figures/*.png; returns the page's path.
+
+    Everything is made in a folder aside and then moved into place, so a summary that fails leaves the last one as it
+    was. Raises `CheckpointError` if there is no such folder or a cell of the notebook fails.
+    """
+    import papermill
+
+    from alkit.summary import page
+
+    study = Path(study_dir).absolute()
+    if not study.is_dir():
+        raise CheckpointError(f"{study_dir}: no such folder")
+    if not Path(notebook).is_file():
+        raise CheckpointError(f"{notebook}: not there; `alkit summary` needs the notebooks beside the package")
+    aside = Path(tempfile.mkdtemp(dir=study, prefix=".summary-"))
+    try:
+        parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": data_root}
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(aside / "summary.ipynb"), parameters, kernel_name="python3", progress_bar=False,
+                log_output=False, start_timeout=300, cwd=str(study),
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            reason = " ".join(f"{error.ename}: {error.evalue}".split())
+            raise CheckpointError(f"{study_dir}: the summary's cell {error.exec_count} failed ({reason})") from None
+        write_text(aside / "summary.html", page.page(aside / "summary.ipynb", f"{study.name}: summary"))
+        _move(aside, study)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return study / "summary.html"
+
+
+def _move(aside: Path, study: Path) -> None:
+    """Put what was made into its place; the folders of the last summary go."""
+    for name in ("tables", "figures"):
+        (aside / name).mkdir(exist_ok=True)
+        if (study / name).exists():
+            os.rename(study / name, aside / f"old-{name}")
+        os.rename(aside / name, study / name)
+    for name in ("summary.ipynb", "summary.html"):
+        os.chmod(aside / name, 0o644)
+        os.replace(aside / name, study / name)
+
+
+__all__ = ["NOTEBOOK", "StudyFolder", "build", "open_study"]

@@ -1,0 +1,128 @@
+"""How a summary is shown: text, tables and figures in the notebook, and the same as one HTML page without scripts."""
+
+from __future__ import annotations
+
+import html
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import Image, display
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from alkit.files import atomic_write, write_text
+from alkit.summary.study import StudyFolder
+from alkit.summary.tables import Format, text
+
+SHOWN_ROWS = 200
+"""Rows of a table that are shown; its CSV has them all."""
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
+       max-width: 1120px; margin: 0 auto; padding: 1.5em 1.2em 4em; }
+h1 { font-size: 1.8em; margin: 0.4em 0; } h2 { font-size: 1.35em; margin: 2em 0 0.5em; padding-top: 0.6em; border-top: 1px solid #ddd; }
+h3 { font-size: 1.1em; margin: 1.6em 0 0.4em; } p, ul { max-width: 52em; } code { font-size: 0.92em; }
+.anchor-link { display: none; } img { max-width: 100%; height: auto; }
+.output_area pre { white-space: pre-wrap; font-size: 13px; }
+.wide { overflow-x: auto; margin: 0.8em 0; }
+table.alkit { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; }
+table.alkit th, table.alkit td { padding: 3px 10px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
+table.alkit th { border-bottom: 2px solid #888; } table.alkit .n { text-align: right; white-space: nowrap; }
+p.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: 0.4em 0.8em; }
+"""  # noqa: E501
+
+
+def say(*lines: str, warn: bool = False) -> None:
+    """Show lines of plain text, each a paragraph; whatever they hold is text."""
+    kind = ' class="warn"' if warn else ""
+    _show("".join(f"<p{kind}>{html.escape(line)}</p>" for line in lines), "\n".join(lines))
+
+
+def items(lines: list[str]) -> None:
+    """Show lines of plain text as a list."""
+    if lines:
+        _show("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>", "\n".join(lines))
+
+
+def heading(line: str) -> None:
+    """Show a heading made of text from the records."""
+    _show(f"<h3>{html.escape(line)}</h3>", line)
+
+
+def table(study: StudyFolder, name: str, frame: pd.DataFrame, caption: str, formats: dict[str, Format]) -> None:
+    """Show a table and save the same text as `tables/NAME.csv`."""
+    shown = text(frame, formats)
+    write_text(study.out_dir / "tables" / f"{name}.csv", shown.to_csv(index=False))
+    more = len(shown) - SHOWN_ROWS
+    note = f" (the first {SHOWN_ROWS} of {len(shown)} rows; all are in tables/{name}.csv)" if more > 0 else ""
+    _show(as_html(shown.head(SHOWN_ROWS), caption + note), shown.head(SHOWN_ROWS).to_string(index=False))
+
+
+def as_html(shown: pd.DataFrame, caption: str) -> str:
+    """A table of text as HTML; columns of numbers are set to the right."""
+    right = {name: _numeric(shown[name]) for name in shown.columns}
+    head = "".join(_cell("th", str(name), right[name]) for name in shown.columns)
+    rows = [
+        "<tr>"
+        + "".join(_cell("td", value, right[name]) for name, value in zip(shown.columns, row, strict=True))
+        + "</tr>"
+        for row in shown.itertuples(index=False, name=None)
+    ]
+    return (
+        f'<div class="wide"><table class="alkit"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def figure(study: StudyFolder, name: str, fig: Figure, alt: str) -> None:
+    """Show a figure and save the same picture as `figures/NAME.png`."""
+    stream = BytesIO()
+    fig.savefig(stream, format="png", dpi=fig.dpi, metadata={"Software": None})
+    plt.close(fig)
+    picture = stream.getvalue()
+    with atomic_write(study.out_dir / "figures" / f"{name}.png") as file:
+        file.write(picture)
+    width = round(fig.get_figwidth() * 96)  # shown at the size its fonts are made for
+    display(Image(data=picture, format="png", width=width, alt=alt))
+
+
+def page(notebook: Path, title: str) -> str:
+    """The executed notebook as one HTML page: results without code, pictures inside, no scripts, nothing fetched."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
+        embed_images=True,
+    )  # fmt: skip
+    body, _ = exporter.from_filename(str(notebook))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _show(marked: str, plain: str) -> None:
+    display({"text/html": marked, "text/plain": plain}, raw=True)
+
+
+def _cell(kind: str, value: str, right: bool) -> str:
+    place = ' class="n"' if right else ""
+    return f"<{kind}{place}>{html.escape(str(value))}</{kind}>"
+
+
+def _numeric(column: Any) -> bool:
+    return bool(len(column)) and all(_is_number(value) for value in column)
+
+
+def _is_number(value: str) -> bool:
+    if value in ("", "–"):
+        return True
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True

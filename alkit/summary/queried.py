@@ -1,0 +1,140 @@
+"""What a study's methods asked for: classes, overlap, redundancy, and a map of the pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from alkit.data import ImageSet
+from alkit.errors import AlkitError
+from alkit.summary.study import StudyFolder
+
+SIDE = 32
+"""Pixels a side to which larger images are averaged before distances are measured between them."""
+MOST = 1000
+"""Images of one query of which distances are measured."""
+MAP = 1500
+"""Images of the pool on the map, beside those that were bought."""
+
+
+def class_shares(study: StudyFolder) -> pd.DataFrame:
+    """Share of each class (rows) among what each label bought after its first labels; `pool` where it is known."""
+    names, columns = study.class_names, {}
+    for label in study.active:
+        part = study.frame[study.frame["label"] == label]
+        bought = np.zeros(len(names))
+        for _, run in part.groupby("path"):
+            first, last = (np.asarray(run.loc[run["cycle"] == c, "class_counts"].iloc[0]) for c in
+                           (run["cycle"].min(), run["cycle"].max()))  # fmt: skip
+            if first.shape == last.shape == bought.shape:
+                bought += last - first
+        if bought.sum():
+            columns[label] = bought / bought.sum()
+    pool = _pool_counts(study)
+    if pool is not None and len(pool) == len(names):
+        columns["pool"] = pool / pool.sum()
+    return pd.DataFrame(columns, index=pd.Index(names, name="class"))
+
+
+def _pool_counts(study: StudyFolder) -> np.ndarray[Any, Any] | None:
+    """Images a class in the pool: from the images, or from a run that was trained on all of them."""
+    try:
+        return study.images.class_counts.numpy()
+    except AlkitError:
+        full = study.frame[study.frame["labelled"] == study.frame["pool_size"]]
+        return np.asarray(full["class_counts"].iloc[0]) if len(full) else None
+
+
+def overlap(study: StudyFolder) -> tuple[pd.DataFrame, float]:
+    """Jaccard overlap of what labels bought after their first labels, mean over shared seeds; and that of chance.
+
+    Chance: two random sets of the same sizes from the images not in the first labels.
+    """
+    labels = study.same_images
+    bought = {label: {seed: _bought(cycles) for seed, cycles in study.queries(label).items()} for label in labels}
+    matrix = pd.DataFrame(np.nan, index=pd.Index(labels, name="label"), columns=labels)
+    for a in labels:
+        for b in labels:
+            seeds = bought[a].keys() & bought[b].keys()
+            if seeds:
+                matrix.loc[a, b] = np.mean([_jaccard(bought[a][s], bought[b][s]) for s in sorted(seeds)])
+    sizes = [len(images) for runs in bought.values() for images in runs.values()]
+    pool = float(study.frame["pool_size"].max() - study.frame["labelled"].min()) if len(study.frame) else 0.0
+    share = np.mean(sizes) / pool if sizes and pool > 0 else np.nan
+    return matrix, float(share / (2 - share))
+
+
+def _bought(cycles: dict[int, np.ndarray]) -> set[int]:
+    return {int(index) for cycle, query in cycles.items() if cycle > 1 for index in query}
+
+
+def _jaccard(a: set[int], b: set[int]) -> float:
+    return len(a & b) / len(a | b) if a | b else np.nan
+
+
+def redundancy(study: StudyFolder) -> pd.DataFrame:
+    """Mean distance of a bought image to the nearest other one of its query: `label`, `seed`, `cycle`, `distance`.
+
+    Euclidean distance of pixels in 0..1, of images averaged to at most 32 × 32 pixels. Raises an `AlkitError` where
+    the images cannot be had.
+    """
+    train, rows = study.images, []
+    for label in study.same_images:
+        for seed, cycles in study.queries(label).items():
+            for cycle, query in cycles.items():
+                if cycle > 1 and len(query) > 1 and query.max() < len(train):
+                    rows.append((label, seed, cycle, nearest_distance(pixels(train, query[:MOST]))))
+    return pd.DataFrame.from_records(rows, columns=["label", "seed", "cycle", "distance"])
+
+
+def nearest_distance(vectors: np.ndarray[Any, Any]) -> float:
+    """Mean Euclidean distance of each of (n, d) vectors to its nearest other one; NaN for fewer than two."""
+    if len(vectors) < 2:
+        return float("nan")
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=1).fit(vectors).kneighbors()[0]  # without a query, a point is not its own
+    return float(near.mean())
+
+
+def pixels(train: ImageSet, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Images as vectors (n, d) of pixels in 0..1, averaged to at most `SIDE` pixels a side."""
+    images = train.take(torch.as_tensor(indices, device=train.device)).float().cpu() / 255
+    if max(images.shape[2:]) > SIDE:
+        images = torch.nn.functional.adaptive_avg_pool2d(images, SIDE)
+    return images.flatten(1).numpy()
+
+
+def pool_map(
+    study: StudyFolder, cycle: int = 2
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, np.ndarray[Any, Any]], int]:
+    """t-SNE of the pool's pixels (first 50 principal components) and what each label bought in `cycle`.
+
+    Returns points (n, 2), their classes (n,), positions in `points` for each label, and the seed shown. The pool is
+    thinned to `MAP` images. Raises an `AlkitError` where the images cannot be had.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    train, chosen, shown = study.images, {}, 0
+    for label in study.same_images:
+        for seed, cycles in study.queries(label).items():
+            query = cycles.get(cycle)
+            if query is not None and len(query) and query.max() < len(train):
+                chosen[label], shown = query[:200], seed
+                break
+    draw = np.random.default_rng(0)
+    background = draw.permutation(len(train))[:MAP]
+    kept = np.unique(np.concatenate([background, *chosen.values()]))
+    vectors = pixels(train, kept)
+    vectors = PCA(min(50, *vectors.shape), random_state=0).fit_transform(vectors)
+    near = min(30.0, max(1.0, (len(kept) - 1) / 3))
+    points = TSNE(perplexity=near, init="pca", random_state=0).fit_transform(vectors)
+    places = {label: np.searchsorted(kept, query) for label, query in chosen.items()}
+    return points, train.labels.cpu().numpy()[kept], places, shown
+
+
+__all__ = ["class_shares", "nearest_distance", "overlap", "pixels", "pool_map", "redundancy"]

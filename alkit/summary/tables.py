@@ -1,0 +1,278 @@
+"""The tables of a summary: numbers from a study's records, as DataFrames. Accuracies in percent, times in seconds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from alkit import published, statistics
+from alkit.records import ENVIRONMENT, MEASURES, OF_THE_MACHINE
+from alkit.summary.study import BASELINE, StudyFolder
+
+Format = Callable[[Any], str]
+
+
+def fixed(digits: int) -> Format:
+    """Numbers with so many digits after the point; nothing for what is not known."""
+    return lambda value: "" if _unknown(value) else f"{float(value):.{digits}f}"
+
+
+def whole(value: Any) -> str:
+    return "" if _unknown(value) else f"{round(float(value))}"
+
+
+def p_value(value: Any) -> str:
+    return "" if _unknown(value) else f"{float(value):.2g}" if value >= 1e-4 else f"{float(value):.0e}"
+
+
+def text(frame: pd.DataFrame, formats: Mapping[str, Format]) -> pd.DataFrame:
+    """The table as it is shown and saved: text in every cell, so that both are the same numbers."""
+    shown = {name: [formats.get(str(name), _plain)(value) for value in frame[name]] for name in frame.columns}
+    return pd.DataFrame(shown, columns=list(frame.columns))
+
+
+# --- what there is ---
+
+
+def completeness(study: StudyFolder) -> pd.DataFrame:
+    """Runs a label by their state."""
+    state, rows = study.state, []
+    for label in [*study.order, *sorted(set(state["label"]) - set(study.order))]:
+        part = state[state["label"] == label]
+        counts = {name: int((part["state"] == name).sum()) for name in ("finished", "running", "failed", "missing")}
+        rows.append({"label": label, "runs": len(part), **counts})
+    return pd.DataFrame.from_records(rows, columns=["label", "runs", "finished", "running", "failed", "missing"])
+
+
+def unfinished(study: StudyFolder) -> pd.DataFrame:
+    """Every run that is not finished, how far it came and why; and records that are left out."""
+    part = study.state[study.state["state"] != "finished"]
+    listed = part[["label", "seed", "state", "cycle", "cycles", "reason"]].to_dict("records")
+    known = set(study.state["path"])
+    listed += [{"label": path, "state": "left out", "reason": why} for path, why in study.problems if path not in known]
+    return pd.DataFrame.from_records(listed, columns=["label", "seed", "state", "cycle", "cycles", "reason"])
+
+
+def protocol(study: StudyFolder) -> pd.DataFrame:
+    """The parameters: those that all labels share, and those that some have for themselves."""
+    skipped = {*OF_THE_MACHINE, "method", "label"}
+    rows = []
+    for name in dict.fromkeys(key for params in study.params.values() for key in params if key not in skipped):
+        values = {label: json.dumps(params.get(name)) for label, params in study.params.items()}
+        common = max(values.values(), key=list(values.values()).count)
+        rows.append(
+            {"parameter": name, "value": common, "of": "all" if len(set(values.values())) == 1 else "the others"}
+        )
+        rows += [{"parameter": name, "value": v, "of": label} for label, v in values.items() if v != common]
+    return pd.DataFrame.from_records(rows, columns=["parameter", "value", "of"])
+
+
+def unlike(study: StudyFolder) -> list[str]:
+    """Labels whose runs were not all made with the same parameters."""
+    counts = study.frame.groupby("label")["params_sha256"].nunique()
+    return [label for label in study.labels if counts[label] > 1]
+
+
+def environment(study: StudyFolder) -> pd.DataFrame:
+    """What the runs ran with: one row a combination."""
+    runs = study.frame.drop_duplicates("path")[[*ENVIRONMENT]].astype(str)
+    return runs.groupby(list(ENVIRONMENT), sort=False).size().rename("runs").reset_index()
+
+
+# --- which is better ---
+
+
+@lru_cache(maxsize=4)
+def per_run(study: StudyFolder) -> pd.DataFrame:
+    """One row a run: `label`, `seed`, `labelled` at its end, the measures there, and the area of its accuracy curve."""
+    rows = []
+    for (label, seed), part in study.frame.groupby(["label", "seed"], sort=False):
+        last = part.iloc[part["cycle"].to_numpy().argmax()]
+        area = statistics.area_under_budget_curve(part["labelled"], part["accuracy"])
+        first = int(part["labelled"].min())
+        rows.append((label, seed, first, int(last["labelled"]), area, *(last[name] for name in MEASURES)))
+    return pd.DataFrame.from_records(rows, columns=["label", "seed", "first", "labelled", "area", *MEASURES])
+
+
+def results(study: StudyFolder) -> pd.DataFrame:
+    """Final accuracy, area under the budget curve and labels to the baseline's final accuracy, best area first."""
+    runs, rows = per_run(study), []
+    target, spent = _baseline(study)
+    for label in study.labels:
+        part = runs[runs["label"] == label]
+        curve = study.frame[study.frame["label"] == label].groupby("labelled")["accuracy"].mean()
+        alike = part["labelled"].nunique() == 1 and part["first"].nunique() == 1
+        reach = statistics.labels_to_reach(curve.index.to_numpy(), curve.to_numpy(), target) if alike else math.nan
+        one = len(curve) == 1
+        low, high = statistics.bootstrap_interval(part["accuracy"].to_numpy())
+        rows.append(
+            {
+                "label": label, "seeds": len(part), "labels": _range(part["labelled"]),
+                "accuracy": 100 * part["accuracy"].mean(), "sd": 100 * part["accuracy"].std(ddof=1),
+                "low": 100 * low, "high": 100 * high,
+                "area": math.nan if one else 100 * part["area"].mean(),
+                "area sd": math.nan if one else 100 * part["area"].std(ddof=1),
+                "labels to baseline": math.nan if one else reach,
+                "share of its labels": math.nan if one or not spent else 100 * reach / spent,
+            }
+        )  # fmt: skip
+    table = pd.DataFrame.from_records(rows, columns=list(RESULT_FORMATS))
+    return table.sort_values(
+        ["area", "accuracy"], ascending=False, kind="stable", na_position="last", ignore_index=True
+    )
+
+
+RESULT_FORMATS: dict[str, Format] = {
+    "label": str, "seeds": whole, "labels": str,
+    "accuracy": fixed(2), "sd": fixed(2), "low": fixed(2), "high": fixed(2), "area": fixed(2), "area sd": fixed(2),
+    "labels to baseline": whole, "share of its labels": whole,
+}  # fmt: skip
+
+
+def _baseline(study: StudyFolder) -> tuple[float, float]:
+    """Mean final accuracy of the random baseline and its labels there; NaN without one."""
+    part = study.frame[study.frame["label"] == BASELINE]
+    if not len(part):
+        return math.nan, math.nan
+    last = part[part["labelled"] == part["labelled"].max()]
+    return float(last["accuracy"].mean()), float(part["labelled"].max())
+
+
+def calibration(study: StudyFolder) -> pd.DataFrame:
+    """Measures of calibration at the end of each run: mean and deviation over seeds."""
+    runs, rows = per_run(study), []
+    for label in study.labels:
+        part = runs[runs["label"] == label]
+        row = {"label": label, "seeds": len(part), "labels": _range(part["labelled"])}
+        for name in MEASURES[1:]:
+            row |= {name: part[name].mean(), f"{name} sd": part[name].std(ddof=1)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curve_points(study: StudyFolder) -> pd.DataFrame:
+    """The points of every curve: measure, label, labels, mean, interval, seeds."""
+    from alkit.plots.curves import summarise
+
+    parts = [summarise(study.frame, name).assign(measure=name) for name in MEASURES]
+    columns = ["measure", "label", "labelled", "mean", "low", "high", "seeds"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def times(study: StudyFolder) -> pd.DataFrame:
+    """Mean wall time a cycle: training, evaluation, query; and a whole run."""
+    names = ["train_seconds", "evaluate_seconds", "query_seconds"]
+    rows = []
+    for label in study.labels:
+        part = study.frame[study.frame["label"] == label]
+        queried = part[part["cycle"] < part.groupby("path")["cycle"].transform("max")]["query_seconds"]
+        rows.append(
+            {
+                "label": label, "train a cycle": part["train_seconds"].mean(),
+                "evaluate a cycle": part["evaluate_seconds"].mean(), "query": queried.mean(),
+                "run": part.groupby("path")[names].sum().sum(axis=1).mean(),
+                "devices": ", ".join(sorted(set(part["device"].astype(str)))),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# --- how sure ---
+
+
+def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
+    """Every pair of labels that end at the same number of labels, by seed on `measure` (accuracy, …, or area)."""
+    runs = per_run(study)
+    runs = runs[runs["label"].isin(study.active)]
+    parts = []
+    for _, group in runs.groupby(["first", "labelled"], sort=False):
+        if group["label"].nunique() > 1:
+            group = group.sort_values("label", key=lambda column: column.map(study.labels.index), kind="stable")
+            parts.append(statistics.pairwise_tests(group, measure))
+    if not parts:
+        return statistics.pairwise_tests(runs.iloc[:0], measure)
+    table = pd.concat(parts, ignore_index=True)
+    table["p_holm"] = statistics.holm(table["p"].to_numpy(dtype=np.float64))
+    return table
+
+
+TEST_FORMATS: dict[str, Format] = {
+    "n": whole, "difference": fixed(2), "low": fixed(2), "high": fixed(2), "p": p_value, "p_holm": p_value,
+    "wilcoxon_p": p_value, "effect": fixed(2), "effect_low": fixed(2), "effect_high": fixed(2),
+    "smallest_visible": fixed(2),
+}  # fmt: skip
+
+
+def in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """Tests as they are shown: differences of fractions in percentage points."""
+    shown = table.drop(columns="test")
+    for name in ("difference", "low", "high", "smallest_visible"):
+        shown[name] = 100 * shown[name].astype(float)
+    return shown
+
+
+def sentences(table: pd.DataFrame, most: int = 15) -> list[str]:
+    """A sentence a pair; of more than `most` pairs, those with the baseline and those of the best label."""
+    known = int(table["p"].notna().sum())
+    chosen = table
+    if len(table) > most:
+        ahead = table.assign(win=np.where(table["difference"] > 0, table["a"], table["b"]))["win"].value_counts()
+        named = {BASELINE, str(ahead.index[0])}
+        chosen = table[table["a"].isin(named) | table["b"].isin(named)]
+    return [
+        statistics.sentence(row.test, str(row.a), str(row.b), row.p_holm, known)  # type: ignore[arg-type]
+        for row in chosen.itertuples()
+    ]
+
+
+def penalty(study: StudyFolder) -> pd.DataFrame:
+    """The penalty matrix of the active labels."""
+    frame = study.frame[study.frame["label"].isin(study.active)]
+    order = frame["label"].map(study.labels.index)
+    return statistics.penalty_matrix(frame.iloc[np.argsort(order.to_numpy(), kind="stable")])
+
+
+def attribution(study: StudyFolder) -> pd.DataFrame:
+    """Training's and selection's part of OO4AL's gap to random, a row a seed and cycle; empty without its controls."""
+    return statistics.attribution(study.frame)
+
+
+def attribution_means(parts: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds with intervals, in points, and both orders of attribution."""
+    rows = []
+    for (cycle, labelled), part in parts.groupby(["cycle", "labelled"]):
+        row = {"cycle": cycle, "labels": labelled, "seeds": len(part), "gap": 100 * part["total"].mean()}
+        for name in ("training", "selection"):
+            low, high = statistics.bootstrap_interval(part[f"{name}_part"].to_numpy())
+            row |= {name: 100 * part[f"{name}_part"].mean(), f"{name} low": 100 * low, f"{name} high": 100 * high}
+        for name in ("training", "selection"):
+            row[f"{name}, if first"] = 100 * part[f"{name}_{name}_first"].mean()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def beside_published(study: StudyFolder) -> pd.DataFrame:
+    """Every published number of the study's data set beside ours, in percent."""
+    table = published.compare(study.frame, study.params, study.dataset)
+    for name in ("published", "tolerance", "ours", "deviation", "difference"):
+        table[name] = 100 * table[name].astype(float)
+    return table
+
+
+def _range(values: pd.Series) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, (float, np.floating)) and math.isnan(value))
+
+
+def _plain(value: Any) -> str:
+    return "" if _unknown(value) else str(value)
