@@ -119,7 +119,7 @@ def test_the_network_follows_the_formula_with_and_without_dropout():
         torch.testing.assert_close(gcn(whole.smoothed(), whole.product, mask), expected)
 
 
-@pytest.mark.parametrize("chunk", [21, 1 << 19])
+@pytest.mark.parametrize("chunk", [21, 1 << 22])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_gradients_are_autograds(monkeypatch, chunk, dropout):
     monkeypatch.setattr(graph, "CHUNK", chunk)

@@ -16,7 +16,7 @@ from alkit.models.graph import GCN
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
 from alkit.strategies.coreset import farthest_first, finite, unit_rows
 
-CHUNK = 1 << 19  # numbers of a temporary matrix on the CPU
+CHUNK = 1 << 22  # numbers of a temporary matrix on the CPU: few enough calls that threads wait little for each other
 
 
 @dataclass(frozen=True)
