@@ -1,12 +1,15 @@
 """The quirk register: every known difference between a paper and its released program, as a switch.
 
 A quirk is described here and nowhere else. `protocol: released` switches on every quirk that applies to the
-method, `quirks: {id: true}` switches on one. The code asks `experiment.quirk("id")`.
+method, `quirks: {id: true}` switches on one. The code asks `experiment.quirk("id")`. What a switch was measured to
+change lies in `quirk_effects.csv` beside this file, written by `alkit.quirk_effects`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import csv
+from dataclasses import dataclass
+from pathlib import Path
 
 from alkit.errors import ConfigError, nearest
 from alkit.methods import METHODS, Method
@@ -31,7 +34,6 @@ class Quirk:
     strategies: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     established: str = "read in the released program"
-    only_by_hand: bool = field(default=False)
 
     def applies(self, method: Method, dataset: str) -> bool:
         """Whether this switch can change anything for `method` on `dataset`."""
@@ -42,6 +44,54 @@ class Quirk:
             (self.datasets, dataset),
         ]
         return all(not allowed or value in allowed for allowed, value in wanted)
+
+    @property
+    def applies_to(self) -> str:
+        """To what the switch applies, in words."""
+        names = [name for name, row in METHODS.items() if all(self.applies(row, d) for d in self.datasets or [""])]
+        methods = "every method" if len(names) == len(METHODS) else ", ".join(names)
+        if len(names) > len(METHODS) / 2 and len(names) < len(METHODS):
+            methods = "every method but " + ", ".join(name for name in METHODS if name not in names)
+        return methods + (f" on {', '.join(self.datasets)}" if self.datasets else "")
+
+    @property
+    def effects(self) -> list[Effect]:
+        """What the switch was measured to change; empty until it was."""
+        return [effect for effect in measured_effects() if effect.quirk == self.id]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Released minus corrected, paired by seed: mean of `difference` over `seeds` seeds, and its 95% interval.
+
+    `measure` is `accuracy` (of the last cycle), `area` (under the budget curve) or `ece` (of the last cycle), all
+    fractions. `low` and `high` are NaN where the seeds have no spread.
+    """
+
+    quirk: str
+    study: str
+    dataset: str
+    method: str
+    measure: str
+    seeds: int
+    difference: float
+    low: float
+    high: float
+
+
+EFFECTS_FILE = Path(__file__).with_name("quirk_effects.csv")
+
+
+def measured_effects(path: Path = EFFECTS_FILE) -> list[Effect]:
+    """The rows of the file of measured effects; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as lines:
+        return [
+            Effect(row["quirk"], row["study"], row["dataset"], row["method"], row["measure"], int(row["seeds"]),
+                   float(row["difference"]), float(row["low"]), float(row["high"]))
+            for row in csv.DictReader(lines)
+        ]  # fmt: skip
 
 
 _MULTI_CYCLE = tuple(id for id, method in METHODS.items() if not method.single_cycle)

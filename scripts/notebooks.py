@@ -128,7 +128,9 @@ def assemble(path: Path, story: Cells, shared: Cells) -> nbformat.NotebookNode:
     colab = code("colab", colab_source())
     colab.metadata["jupyter"] = {"source_hidden": True}
     setup = [code("setup", SETUP)] if shared else []
-    cells = [story[0], *badge(path), colab, *setup, *story[1:], *shared]
+    after = [cell for cell in story if cell.id.startswith("after-")]
+    before = [cell for cell in story if not cell.id.startswith("after-")]
+    cells = [before[0], *badge(path), colab, *setup, *before[1:], *shared[:-1], *after, *shared[-1:]]
     return new_notebook(cells=cells, metadata=KERNEL)
 
 
