@@ -159,8 +159,11 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> t
 def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
     """The training and test images of an experiment."""
     entry, options = _options(experiment)
-    train, test = entry.load(_root(experiment), options)
-    return prepare(train, test, options)
+    train, test = prepare(*entry.load(_root(experiment), options), options)
+    if experiment.quirk("bgr_images"):
+        # pictures keep their colours; the network sees each channel with the statistics of the one it was swapped with
+        train, test = (replace(part, mean=part.mean[::-1], std=part.std[::-1]) for part in (train, test))
+    return train, test
 
 
 def pool_facts(experiment: Experiment) -> tuple[int, int]:

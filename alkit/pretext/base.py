@@ -1,0 +1,153 @@
+"""What a pretext task is: an object that trains without labels and then gives a loss per image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alkit.config import Experiment
+from alkit.data import ImageSet
+from alkit.errors import ConfigError, TrainingError, nearest
+from alkit.models import build_backbone, seeded
+from alkit.models.dropout import set_generator
+from alkit.randomness import generator
+from alkit.training import evaluation_batch, precision_of, split_batches, to_device
+
+Scores = tuple[Tensor, Tensor]
+
+
+class PretextTask(ABC):
+    """Trains the experiment's backbone on the images of `data`, without their labels.
+
+    `train_epoch` makes one pass over all images, `score` gives each image's loss. A subclass says how the network is
+    built (`build`), what is random in an epoch (`draw`), and what the loss of a batch is (`losses`); the loops are
+    here. Raises `ConfigError` for images that the task can learn nothing from.
+    """
+
+    name: str
+    measured = True
+    """Whether the task has an accuracy, and the epoch with the best one is kept; else the last epoch is."""
+
+    def __init__(self, experiment: Experiment, data: ImageSet) -> None:
+        self.experiment, self.data = experiment, data
+        self.check(data)
+        self.network = seeded(self.build, generator(experiment.seed, "pretext", self.name, "weights"))
+        to_device(self.network, data.device)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), lr=experiment.pretext_lr, momentum=experiment.momentum,
+            weight_decay=experiment.weight_decay, fused=data.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+
+    # --- what a task is ---
+
+    def check(self, data: ImageSet) -> None:  # noqa: B027 - most tasks take any image
+        """Raise `ConfigError` for images that the task can learn nothing from."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network, on the CPU, its weights from torch's global generator (see `alkit.models.seeded`)."""
+
+    def draw(self, count: int, source: torch.Generator) -> Tensor | None:
+        """What is random about each of `count` images in an epoch, a row each; None where nothing is."""
+        return None
+
+    @abstractmethod
+    def losses(self, images: Tensor, draws: Tensor | None) -> Scores:
+        """For uint8 images (B, C, H, W) and their rows of `draws`: each image's loss and accuracy, both (B,)."""
+
+    def score_losses(self, images: Tensor) -> Scores:
+        """Each image's loss and accuracy, both (B,), as they are recorded: what `losses` gives if nothing is random."""
+        return self.losses(images, None)
+
+    # --- the loops ---
+
+    def train_epoch(self, epoch: int) -> float:
+        """One pass over all images in a random order; returns the mean loss. `TrainingError` if it is no number."""
+        experiment, data = self.experiment, self.data
+        source = generator(experiment.seed, "pretext", self.name, epoch)
+        order = split_batches(torch.randperm(len(data), generator=source), experiment.pretext_batch_size)
+        sizes = [len(batch) for batch in order]
+        batches = torch.cat(order).to(data.device).split(sizes)
+        drawn = self.draw(sum(sizes), source)
+        draws: Any = [None] * len(sizes) if drawn is None else drawn.to(data.device).split(sizes)
+        set_generator(
+            self.network, generator(experiment.seed, "pretext", self.name, "dropout", epoch, device=data.device)
+        )
+        self.network.train()
+        steps = torch.zeros(len(sizes), device=data.device)
+        with precision_of(experiment, data.device):
+            for step, images in enumerate(data.stream(batches)):
+                loss = self.losses(images, draws[step])[0].mean()
+                loss.backward()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                steps[step] = loss.detach()
+        mean = float(steps.mean())
+        if not torch.isfinite(steps).all():
+            raise TrainingError(
+                f"the loss of the pretext task is not a number in epoch {epoch + 1} "
+                f"(pretext_lr {experiment.pretext_lr:g}); a lower pretext_lr may help"
+            )
+        return mean
+
+    @torch.no_grad()
+    def score(self, data: ImageSet | None = None) -> Scores:
+        """Loss and accuracy of every image of `data` (N,), the pool by default, float64 on the CPU.
+
+        Computed in float32 whatever the precision of training: in bfloat16 many losses would tie.
+        """
+        data = self.data if data is None else data
+        self.network.eval()
+        size = max(1, evaluation_batch(self.experiment, data, self.experiment.width) // 4)
+        parts = [
+            torch.stack([values.float() for values in self.score_losses(images)])
+            for images in data.stream(torch.arange(len(data), device=data.device).split(size))
+        ]
+        losses, accuracy = torch.cat(parts, dim=1).double().cpu()
+        return losses, accuracy
+
+    def backbone(self, num_outputs: int, channels: int | None = None) -> nn.Module:
+        """The experiment's backbone with `num_outputs` outputs, for `channels` channels (those of the images)."""
+        own, height, width = self.data.shape
+        return build_backbone(self.experiment, (channels or own, height, width), num_outputs)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 images (B, C, H, W) as the network sees them."""
+        return self.data.normalise(images).contiguous(memory_format=torch.channels_last)
+
+
+_TASKS: dict[str, type[PretextTask]] = {}
+
+
+def register(name: str) -> Callable[[type[PretextTask]], type[PretextTask]]:
+    """Class decorator: the task that `pretext: name` asks for."""
+
+    def add(task: type[PretextTask]) -> type[PretextTask]:
+        task.name = name
+        _TASKS[name] = task
+        return task
+
+    return add
+
+
+def make_task(experiment: Experiment, data: ImageSet) -> PretextTask:
+    """The experiment's pretext task on the images of `data`. Raises `ConfigError` where these do not suit it."""
+    for module in iter_modules(import_module("alkit.pretext").__path__):
+        import_module(f"alkit.pretext.{module.name}")
+    name = experiment.pretext
+    if name not in _TASKS:
+        raise ConfigError(f"pretext: no task '{name}'{nearest(name, _TASKS)}")
+    return _TASKS[name](experiment, data)
+
+
+def square(data: ImageSet, task: str) -> None:
+    """Refuse images that are not square: turned or padded, their shape alone would give the answer away."""
+    _, height, width = data.shape
+    if height != width:
+        raise ConfigError(f"pretext: {task} needs square images, not {height}×{width}; image_size makes them square")
