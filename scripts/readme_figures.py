@@ -62,7 +62,8 @@ def datasets_table() -> str:
     lines = ["| name | data set | training images | test images | classes | from |", "|" + " --- |" * 6]
     for entry in DATASETS.values():
         train, test, classes = (f"{n:,}" if n else "" for n in (entry.train_size, entry.test_size, entry.num_classes))
-        lines.append(f"| `{entry.name}` | {entry.title} | {train} | {test} | {classes} | {entry.source} |")
+        title = entry.title.replace("*", r"\*")
+        lines.append(f"| `{entry.name}` | {title} | {train} | {test} | {classes} | {entry.source} |")
     return "\n".join(lines)
 
 
