@@ -10,7 +10,9 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ from alkit.config import Experiment, Study
 from alkit.data import ImageSet
 from alkit.errors import ConfigError
 from alkit.learner import ActiveLearner
+from alkit.pretext.exchange import PretextLosses
+from alkit.pretext.run import run_pretext, with_pretext
+from alkit.pretext.settings import pretext_key
 
 _NAMES = "_alkit_names"
 _PARAMETERS = "_alkit_parameters"
@@ -44,9 +49,12 @@ def parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     return {name: namespace[name] for name in sorted(known | fields) if name in namespace}
 
 
-def experiment(namespace: dict[str, Any], method: str) -> Experiment:
-    """The Experiment of a method's notebook. Raises `ConfigError` for a parameter that does not exist or fit."""
-    found = {k: v for k, v in parameters(namespace).items() if k not in _NOT_OF_THE_RUN}
+def experiment(namespace: dict[str, Any], method: str, own: Iterable[str] = ()) -> Experiment:
+    """The Experiment of a method's notebook; `own` are parameters of the notebook itself.
+
+    Raises `ConfigError` for a parameter that does not exist or fit.
+    """
+    found = {k: v for k, v in parameters(namespace).items() if k not in _NOT_OF_THE_RUN.union(own)}
     asked = found.pop("method", method)
     if asked != method:
         raise ConfigError(f"method: this is the notebook of '{method}', not of '{asked}'")
@@ -74,10 +82,15 @@ def run(experiment: Experiment, out_dir: str | Path | None = None, outputs_dir: 
     """Run the experiment (or go on with it, or read it back if its folder holds it finished), showing progress.
 
     The record goes to `out_dir`; without one to `outputs_dir`/DATASET/LABEL/seed-N; without either nothing is kept.
+    A method that needs a pretext task's losses and was given none has them computed first, into the same folder (with
+    `outputs_dir` into one that all runs share).
     """
+    pretext_dir = out_dir
     if out_dir is None and outputs_dir is not None:
+        pretext_dir = outputs(outputs_dir) / experiment.dataset / "pretext"
         out_dir = outputs(outputs_dir) / experiment.dataset / experiment.name / f"seed-{experiment.seed}"
     with _Bars(experiment) as bars:
+        experiment = with_pretext(experiment, pretext_dir or _scratch().name, bars)
         learner = ActiveLearner(experiment, out_dir, progress=bars)
         records = []
         for record in learner:
@@ -89,6 +102,22 @@ def run(experiment: Experiment, out_dir: str | Path | None = None, outputs_dir: 
         assert out_dir is not None
         queries, predictions = (dict(np.load(Path(out_dir) / f"{n}.npz")) for n in ("queries", "predictions"))
     return Run(experiment, records, queries, predictions, learner.train, learner.test)
+
+
+def pretext(experiment: Experiment, out_file: str | Path | None = None) -> tuple[PretextLosses, Path]:
+    """The experiment's pretext losses, computed or read back, and the file that holds them, showing progress.
+
+    Without `out_file` it is a file of this session, gone when it ends.
+    """
+    path = Path(out_file) if out_file is not None else Path(_scratch().name) / f"{pretext_key(experiment)}.npz"
+    with _Bars(experiment) as bars:
+        return run_pretext(experiment, path, bars), path
+
+
+@cache
+def _scratch() -> TemporaryDirectory[str]:
+    """A folder that lasts as long as the process."""
+    return TemporaryDirectory(prefix="alkit-")
 
 
 def interactive() -> bool:
@@ -118,8 +147,12 @@ class _Bars:
         if self._bars:
             epochs = self._bars[1]
             epochs.set_description(f"cycle {status['cycle']}: {status['state']}", refresh=False)
-            epochs.n = status["epoch"]
+            epochs.n, epochs.total = status["epoch"], status["epochs"]
             epochs.refresh()
+        elif status["state"].startswith("pretext"):
+            accuracy = "" if status["accuracy"] is None else f", accuracy {status['accuracy']:.1%}"
+            print(f"{status['state']}, epoch {status['epoch']}/{status['epochs']}: loss {status['loss']:.3f}{accuracy}",
+                  flush=True)  # fmt: skip
 
     def note(self, record: dict[str, Any]) -> None:
         line = f"{record['labelled']} labels, accuracy {record['accuracy']:.1%}, ECE {record['ece']:.3f}"

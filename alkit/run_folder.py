@@ -23,15 +23,22 @@ from torch import nn
 from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import Experiment
 from alkit.errors import CheckpointError
-from alkit.files import atomic_write, clean_temporary, write_json, write_npz
+from alkit.files import atomic_write, clean_temporary, sha256, write_json, write_npz
 
 # parameters that cannot change a run's numbers, so that a run may go on with others
 _FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size"}
 
 
 def fingerprint(experiment: Experiment) -> dict[str, Any]:
-    """The parameters that decide a run's numbers."""
-    return {k: v for k, v in experiment.model_dump(mode="json").items() if k not in _FREE}
+    """The parameters that decide a run's numbers; a file of pretext losses counts by what it holds, not by its path."""
+    values = {k: v for k, v in experiment.model_dump(mode="json").items() if k not in _FREE}
+    return values | {"pretext_losses": pretext_sha256(experiment)}
+
+
+def pretext_sha256(experiment: Experiment) -> str | None:
+    """The checksum of the experiment's pretext losses; None where it has none, or they are no longer there."""
+    path = experiment.pretext_losses
+    return sha256(path) if path is not None and Path(path).is_file() else None
 
 
 class RunFolder:
@@ -48,7 +55,7 @@ class RunFolder:
             return None
         try:
             result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
-            self._refuse_other(result["params"])
+            self._refuse_other(result["params"] | {"pretext_losses": result.get("pretext_sha256")})
             result["cycles"][-1]["cycle"]
         except (ValueError, KeyError, TypeError, IndexError):
             raise CheckpointError(f"{self.path / 'result.json'}: not a record of alkit") from None
@@ -98,7 +105,7 @@ class RunFolder:
         try:
             write_npz(self.path / "queries.npz", queries)
             write_npz(self.path / "predictions.npz", predictions)
-            write_json(self.path / "result.json", result)
+            write_json(self.path / "result.json", result | {"pretext_sha256": pretext_sha256(self.experiment)})
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: cannot be written ({error.strerror}); the checkpoint is kept"
@@ -131,7 +138,8 @@ class RunFolder:
 
     def _refuse_other(self, params: dict[str, Any]) -> None:
         for key, value in fingerprint(self.experiment).items():
-            if params.get(key) != value:
+            unknown = key == "pretext_losses" and value is None  # a finished run can be read without the file
+            if params.get(key) != value and not unknown:
                 raise CheckpointError(
                     f"{self.path}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
                 )
