@@ -15,6 +15,7 @@ from alkit import ActiveLearner, Experiment
 from alkit.data import ImageSet
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.methods import METHODS
+from alkit.pretext import with_pretext
 from alkit.randomness import generator
 from alkit.strategies import Query, TensorPool, make_strategy
 
@@ -119,9 +120,18 @@ def test_where_the_method_is_random_another_generator_gives_another_query(method
 # --- the method in the learner ---------------------------------------------------------------------------------------
 
 
-def run(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    learner = ActiveLearner(experiment)
-    return list(learner), learner.query_arrays()
+Run = Callable[[Experiment], tuple[list[dict[str, Any]], dict[str, np.ndarray]]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """`run(experiment)`: its records and what it bought; a pretext task is trained first where there is one."""
+
+    def make(experiment: Experiment) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+        learner = ActiveLearner(with_pretext(experiment, tmp_path))
+        return list(learner), learner.query_arrays()
+
+    return make
 
 
 def assert_buys_each_image_once(experiment: Experiment, queries: dict[str, np.ndarray], pool: int) -> None:
@@ -138,7 +148,7 @@ def assert_buys_each_image_once(experiment: Experiment, queries: dict[str, np.nd
 
 @every_method
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_every_method_takes_every_shape_of_image(method: str, shape: str, tiny: Make, made_up: Any) -> None:
+def test_every_method_takes_every_shape_of_image(method: str, shape: str, tiny: Make, made_up: Any, run: Run) -> None:
     made_up(SHAPES[shape])
     experiment = tiny(method=method, initial=9, budget=5, **FAST)
     records, queries = run(experiment)
@@ -149,7 +159,7 @@ def test_every_method_takes_every_shape_of_image(method: str, shape: str, tiny: 
 
 @every_method
 @pytest.mark.parametrize("classes", [1, 2])
-def test_every_method_takes_one_class_and_two(method: str, classes: int, tiny: Make, made_up: Any) -> None:
+def test_every_method_takes_one_class_and_two(method: str, classes: int, tiny: Make, made_up: Any, run: Run) -> None:
     made_up(classes=classes)
     experiment = tiny(method=method, initial=9, budget=5, **FAST)
     records, queries = run(experiment)
@@ -160,7 +170,7 @@ def test_every_method_takes_one_class_and_two(method: str, classes: int, tiny: M
 
 
 @every_method
-def test_the_last_query_may_empty_the_pool(method: str, tiny: Make, made_up: Any) -> None:
+def test_the_last_query_may_empty_the_pool(method: str, tiny: Make, made_up: Any, run: Run) -> None:
     made_up(pool=20)
     experiment = tiny(method=method, initial=10, budget=10, **FAST)
     records, queries = run(experiment)
@@ -170,7 +180,9 @@ def test_the_last_query_may_empty_the_pool(method: str, tiny: Make, made_up: Any
 
 
 @every_method
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(method: str, tiny: Make, made_up: Any) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    method: str, tiny: Make, made_up: Any, run: Run
+) -> None:
     made_up()
     first, again, other = (run(tiny(method=method, initial=9, budget=5, seed=seed, **FAST)) for seed in (3, 3, 4))
     for name, values in first[1].items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from made_up import made_images, made_pool
 from synthetic_study import write_study
 
 from alkit import ActiveLearner, Experiment, Study, calibration, quirk_effects
-from alkit.data.registry import load_for, pool_facts
+from alkit.data.registry import DATASETS, DatasetEntry, load_for, pool_facts
 from alkit.errors import ConfigError
 from alkit.evaluate_cycle import evaluate_cycle
 from alkit.methods import METHODS
@@ -25,7 +26,7 @@ from alkit.objectives import OBJECTIVES, Batch, objective_of
 from alkit.quirks import QUIRKS, measured_effects
 from alkit.randomness import generator
 from alkit.records import load_runs
-from alkit.strategies import Query, make_strategy
+from alkit.strategies import Query, TensorPool, make_strategy
 from alkit.strategies.hierarchical import HierarchicalSampler
 from alkit.training import detaches, learning_rate, predict
 
@@ -300,6 +301,85 @@ def test_random_scores_per_batch_gives_images_of_a_batch_the_same_chance(tiny: M
     chances = ask(released).utilities
     assert len(torch.unique(chances)) == 3
     assert torch.equal(chances.view(3, 4), chances.view(3, 4)[:, :1].expand(3, 4))
+
+
+# --- PT4AL -----------------------------------------------------------------------------------------------------------
+
+
+def losses_file(folder: Path, losses: list[str]) -> str:
+    """A file of pretext losses as PT4AL's program writes it."""
+    file = folder / "losses.txt"
+    file.write_text("".join(f"{loss}_./DATA/train/0/{index}.png\n" for index, loss in enumerate(losses)))
+    return str(file)
+
+
+def test_string_sorted_losses_puts_small_losses_with_an_exponent_before_large_ones(tiny: Make, tmp_path: Path) -> None:
+    file = losses_file(tmp_path, ["0.9", "4.1e-05", "0.5", "0.3"])
+    batches = [
+        [batch.tolist() for batch in make_strategy(experiment).batches]  # type: ignore[attr-defined]
+        for experiment in both(tiny, "string_sorted_losses", method="pt4al", pretext_losses=file)
+    ]
+    assert batches == [[[0, 2], [3, 1]], [[1, 0], [2, 3]]]
+
+
+def accuracies(experiment: Experiment) -> tuple[float, list[float]]:
+    """What a run of one cycle reports, and the test accuracy after each of its epochs."""
+    by_epoch = []
+
+    def note(status: dict[str, Any]) -> None:
+        if status["state"] == "training":
+            assert learner.network is not None
+            logits = predict(learner.network, learner.test, experiment=experiment)
+            by_epoch.append(float((logits.argmax(1) == learner.test.labels).double().mean()))
+
+    learner = ActiveLearner(experiment, progress=note)
+    return next(iter(learner))["accuracy"], by_epoch
+
+
+def test_best_test_checkpoint_reports_the_epoch_that_did_best_on_the_test_images(tiny: Make, tmp_path: Path) -> None:
+    file = losses_file(tmp_path, [f"{place / 200:.4f}" for place in range(200)])
+    parameters = {"method": "pt4al", "pretext_losses": file, "epochs": 8, "milestones": [], "cycles": 1, "lr": 0.2}
+    corrected, released = map(accuracies, both(tiny, "best_test_checkpoint", **parameters))
+    by_epoch = corrected[1]
+    assert by_epoch == released[1]
+    assert max(by_epoch) > by_epoch[-1]  # or the two could not differ
+    assert (corrected[0], released[0]) == pytest.approx((by_epoch[-1], max(by_epoch)))
+
+
+def test_normalised_logit_confidence_cannot_tell_a_sure_prediction_from_an_unsure_one(tiny: Make) -> None:
+    logits = torch.tensor([[9.0, 0.0, 0.0], [1.0, 0.0, 0.0], [5.0, 4.0, 0.0]])
+    pool = TensorPool(torch.arange(3), torch.tensor([3]), torch.tensor([0]), 3, logits=logits)
+    corrected, released = (
+        make_strategy(experiment).query(pool, 3, generator(0, "quirks"))
+        for experiment in both(tiny, "normalised_logit_confidence", method="pt4al")
+    )
+    assert corrected.indices.tolist() == [1, 2, 0]
+    assert released.indices.tolist() == [2, 0, 1]
+    assert released.utilities[0] == released.utilities[1]
+
+
+def test_bgr_images_normalises_each_channel_with_the_wrong_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = made_images(6, (3, 8, 8), 2)
+    images = replace(images, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    entry = DatasetEntry("made_up", "made up", lambda root, options: (images, images), "this test")
+    monkeypatch.setitem(DATASETS, "made_up", entry)
+    sets = [load_for(e) for e in both(Experiment, "bgr_images", method="pt4al", dataset="made_up")]
+    pixels = images.images
+    for train, _ in sets:
+        assert torch.equal(train.images, pixels)
+    as_read = images.normalise(pixels.flip(1))  # B, G, R with the statistics of R, G, B
+    for corrected, released in zip(*sets, strict=True):
+        assert torch.equal(corrected.normalise(pixels), images.normalise(pixels))
+        torch.testing.assert_close(released.normalise(pixels).flip(1), as_read)
+
+
+def test_cold_start_batch_5_begins_with_images_of_middling_loss(tiny: Make, tmp_path: Path) -> None:
+    file = losses_file(tmp_path, [f"{1 - place / 60:.4f}" for place in range(60)])  # image 0 has the highest loss
+    parameters = {"method": "pt4al_cold_start", "pretext_losses": file, "cycles": 10}
+    for experiment, first in zip(both(tiny, "cold_start_batch_5", **parameters), (0, 30), strict=True):
+        query = make_strategy(experiment).first_query(torch.arange(60), 3)
+        assert query is not None
+        assert query.tolist() == [first, first + 2, first + 4]  # every second of a batch of six
 
 
 # --- the data --------------------------------------------------------------------------------------------------------

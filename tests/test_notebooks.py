@@ -1,0 +1,120 @@
+"""Every notebook is whole, and runs: those of the methods through papermill, as a study runs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+from conftest import TINY
+from papermill.exceptions import PapermillExecutionError
+from synthetic_study import write_study
+
+from alkit import Experiment
+from alkit.methods import METHODS
+from alkit.records import read_predictions, read_queries, read_run
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "notebooks"
+ALL = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in str(path))
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / name, as_version=4)
+
+
+def execute(name: str, folder: Path, **parameters: Any) -> nbformat.NotebookNode:
+    """The notebook as papermill leaves it."""
+    return papermill.execute_notebook(
+        FOLDER / name, folder / "run.ipynb", parameters, kernel_name="python3", progress_bar=False, cwd=str(folder),
+        start_timeout=300,
+    )  # fmt: skip
+
+
+def outputs(notebook: nbformat.NotebookNode, cell: str) -> list[Any]:
+    return next(found.outputs for found in notebook.cells if found.id == cell)
+
+
+# --- every notebook, as it lies in the repository --------------------------------------------------------------------
+
+
+def test_every_method_has_its_notebook() -> None:
+    assert {name for name in ALL if name.startswith("methods/")} == {f"methods/{id}.ipynb" for id in METHODS}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_is_committed_whole_and_without_outputs(name: str) -> None:
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert len([cell for cell in code if "parameters" in cell.metadata.get("tags", [])]) == 1
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_story_of_a_method_has_its_formula_and_its_source(method: str) -> None:
+    story = read(f"methods/{method}.ipynb").cells[0].source
+    assert "$$" in story or METHODS[method].whole_pool
+    if METHODS[method].paper not in ("baseline", "upper line"):
+        assert "**Reference" in story
+
+
+def test_what_notebooks_share_is_up_to_date() -> None:
+    script = ROOT / "scripts" / "notebooks.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_notebook_is_run_by_a_test() -> None:
+    """Those of the methods are run below; for any other, a test file must name it."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    others = [name for name in ALL if not name.startswith("methods/")]
+    assert [name for name in others if Path(name).name not in tests and "datasets/" not in name] == []
+
+
+# --- running them ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_notebook_of_a_method_runs_and_leaves_its_record(
+    method: str, tiny: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    ran = execute(f"methods/{method}.ipynb", tmp_path, **TINY, seed=3, out_dir=str(tmp_path / "run"))
+    experiment = tiny(method=method, seed=3)
+    record = read_run(tmp_path / "run")
+    assert (record["method"], record["label"], record["seed"]) == (method, method, 3)
+    assert record["params"] | {"pretext_losses": None} == experiment.model_dump(mode="json")
+    assert len(record["cycles"]) == experiment.cycle_count
+    first = 200 if experiment.row.whole_pool else 20
+    assert [cycle["labelled"] for cycle in record["cycles"]] == [first + 10 * c for c in range(len(record["cycles"]))]
+    assert [len(query) for query in read_queries(tmp_path / "run").values()] == [first, 10][: len(record["cycles"])]
+    assert read_predictions(tmp_path / "run")["correct"].shape == (len(record["cycles"]), 60)
+    said = "".join(output.get("text", "") for output in outputs(ran, "kit-run"))
+    assert len(said.splitlines()) == len(record["cycles"]), said  # a line a cycle, not one an update of a bar
+    for cell in ("kit-curve", "kit-reliability", "kit-queries"):
+        assert ["image/png" in output.get("data", {}) for output in outputs(ran, cell)] == [True], cell
+
+
+def test_a_parameter_that_does_not_exist_stops_the_notebook(tmp_path: Path) -> None:
+    with pytest.raises(PapermillExecutionError, match="budgett: unknown parameter; did you mean 'budget'"):
+        execute("methods/random.ipynb", tmp_path, **TINY, budgett=3)
+
+
+def test_the_quirks_notebook_prints_the_register_and_measures_a_study(tmp_path: Path) -> None:
+    variants = {"random.warm_start": {"method": "random", "quirks": {"warm_start": True}}}
+    study = write_study(tmp_path / "s", {"random": 0.0, "random.warm_start": 0.03}, variants=variants, arrays=False)
+    ran = execute("quirks.ipynb", tmp_path, study_dir=str(study))
+    register = outputs(ran, "register")[0]["data"]["text/html"]
+    assert "hsamp_fixed_quota" in register
+    assert "<script" not in register
+    assert "+3." in outputs(ran, "effects")[0]["data"]["text/html"]
+    assert ["image/png" in output.get("data", {}) for output in outputs(ran, "forest")] == [True]
+    assert "warm_start" in (study / "tables" / "quirk_effects.csv").read_text()
