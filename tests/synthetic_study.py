@@ -15,7 +15,9 @@ from alkit import Experiment
 POOL, TEST, CLASSES = 1437, 360, 10  # of the data set digits
 
 PLANTED = {"random": 0.0, "ranked_margin": 0.0, "cmam": 0.02, "oo4al": 0.03}
-"""How much better than `random` each label is; from cycle 2 on where only its selection differs."""
+"""How much better than `random` each label is from cycle 2 on."""
+TRAINING = 0.02
+"""How much better a label is at cycle 1 whose training is not that of `random`."""
 
 
 def write_study(
@@ -32,7 +34,7 @@ def write_study(
     """Write the study folder `folder` and return it.
 
     Accuracy is a curve in the labels + the label's planted part + an effect of the seed shared by all labels + noise
-    of deviation `noise`. At cycle 1 a label whose method trains as `random` does has no planted part.
+    of deviation `noise`. At cycle 1 only the training matters: the gain there is `TRAINING` or nothing.
     """
     planted, variants = PLANTED if planted is None else planted, variants or {}
     parameters = {"dataset": "digits", "initial": 20, "budget": 20, "cycles": cycles} | parameters
@@ -81,7 +83,8 @@ def write_run(
             queries[f"utilities_{cycle}"] = own.random(len(rest)).astype(np.float32)
         taken = np.concatenate([taken, query]).astype(np.int64)
         queries[f"query_{cycle}"] = query.astype(np.int64)
-        part = gain if cycle > 1 or experiment.row.objective != "cross_entropy" else 0.0
+        at_start = 0.0 if experiment.row.objective == "cross_entropy" else TRAINING
+        part = at_start if cycle == 1 and not experiment.row.whole_pool else gain
         error = noise * (training if cycle == 1 else own).standard_normal()
         accuracy = float(np.clip(0.95 - 0.9 * np.exp(-len(taken) / 45) + luck + part + error, 0, 1))
         prediction = _predict(accuracy, labels, own)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from alkit.plots.curves import attribution_bars, curves, penalty_heatmap
 from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, query_rows, redundancy_curves
-from alkit.plots.reliability import before_and_after, reliability_by_cycle
+from alkit.plots.reliability import BINS, before_and_after, reliability_by_cycle
 from alkit.plots.run import accuracy_curve, calibration_curve, reliability
 from alkit.plots.style import Style, method_style, styles
 
 __all__ = [
+    "BINS",
     "Style",
     "accuracy_curve",
     "attribution_bars",

@@ -15,11 +15,13 @@ from alkit.plots.style import figure, in_style, percent_axis, plain
 
 Array = npt.NDArray[Any]
 
+BINS = 15
+"""Bins of a diagram; a run's own ECE has `calibration_bins` of them."""
 FEW = 10
 """Bins of fewer images are drawn pale: their accuracy says little."""
 
 
-def draw_reliability(axis: Axes, confidence: Array, correct: Array, bins: int = 15, counts: bool = True) -> None:
+def draw_reliability(axis: Axes, confidence: Array, correct: Array, bins: int = BINS, counts: bool = True) -> None:
     """Accuracy a bin of confidence (bars), the diagonal, and how far each bin is from it; counts above the bars."""
     errors = calibration.calibration_errors(confidence, correct, bins)
     table = errors.bins
@@ -38,20 +40,20 @@ def draw_reliability(axis: Axes, confidence: Array, correct: Array, bins: int = 
             axis.annotate(
                 f"{count}", (place, top), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7.5
             )
-    note = f"ECE {errors.ece:.3f} in {bins} bins\naccuracy {errors.accuracy:.1%}\n{len(confidence)} images"
-    axis.text(0.03, 0.97, note, transform=axis.transAxes, va="top", fontsize=9)
-    axis.set(xlim=(0, 1), ylim=(0, 1.08), ylabel="accuracy in the bin")
+    note = f"ECE {errors.ece:.3f} in {bins} bins\naccuracy {errors.accuracy:.1%}, {len(confidence)} images"
+    axis.text(0.02, 0.985, note, transform=axis.transAxes, va="top", fontsize=8.5)
+    axis.set(xlim=(0, 1), ylim=(0, 1.36), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1], ylabel="accuracy in the bin")
     percent_axis(axis)
 
 
-def draw_confidence(axis: Axes, confidence: Array, bins: int = 15) -> None:
+def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS) -> None:
     """How many images were given each confidence."""
     axis.hist(np.clip(confidence, 0, 1), bins=list(np.arange(bins + 1) / bins), color="#6b6b6b", rwidth=0.92)
     axis.axvline(float(np.mean(confidence)), color="#D55E00", linewidth=1.4)
     axis.set(xlim=(0, 1), ylabel="images")
 
 
-def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles: list[int], bins: int = 15) -> Figure:
+def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles: list[int], bins: int = BINS) -> Figure:
     """A reliability diagram for each label (row) and cycle (column, from 1), over the test images of all its seeds.
 
     `predictions` maps a label to `confidence` and `correct`, both (cycles, n).
@@ -73,7 +75,7 @@ def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles:
     return fig
 
 
-def before_and_after(pairs: Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]], bins: int = 15) -> Figure:
+def before_and_after(pairs: Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]], bins: int = BINS) -> Figure:
     """Confidence before and after temperature scaling, a row a label: diagrams and histograms of both.
 
     `pairs` maps a label to ((confidence, correct) before, (confidence, correct) after), each (n,).

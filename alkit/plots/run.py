@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from alkit.plots.reliability import draw_confidence, draw_reliability
+from alkit.plots.reliability import BINS, draw_confidence, draw_reliability
 from alkit.plots.style import figure, in_style, method_style, percent_axis, plain
 
 Records = Sequence[Mapping[str, Any]]
@@ -38,7 +38,7 @@ def calibration_curve(records: Records, title: str = "Calibration") -> Figure:
     return fig
 
 
-def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: int = 15, title: str = "") -> Figure:
+def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: int = BINS, title: str = "") -> Figure:
     """Reliability diagram and confidence histogram of one cycle's predictions of one run.
 
     `predictions` holds `confidence` and `correct`, both (cycles, n); `cycle` counts from 0, or from the end.

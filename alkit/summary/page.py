@@ -29,8 +29,9 @@ h3 { font-size: 1.1em; margin: 1.6em 0 0.4em; } p, ul { max-width: 52em; } code 
 .wide { overflow-x: auto; margin: 0.8em 0; }
 table.alkit { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
 table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; }
-table.alkit th, table.alkit td { padding: 3px 10px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
-table.alkit th { border-bottom: 2px solid #888; } table.alkit .n { text-align: right; white-space: nowrap; }
+table.alkit th, table.alkit td { padding: 3px 8px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
+table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; } table.alkit .n { text-align: right; }
+table.alkit td.n { white-space: nowrap; } details { margin: 0.8em 0; } summary { cursor: pointer; }
 p.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: 0.4em 0.8em; }
 """  # noqa: E501
 
@@ -52,13 +53,18 @@ def heading(line: str) -> None:
     _show(f"<h3>{html.escape(line)}</h3>", line)
 
 
-def table(study: StudyFolder, name: str, frame: pd.DataFrame, caption: str, formats: dict[str, Format]) -> None:
-    """Show a table and save the same text as `tables/NAME.csv`."""
+def table(
+    study: StudyFolder, name: str, frame: pd.DataFrame, caption: str, formats: dict[str, Format], folded: bool = False
+) -> None:
+    """Show a table (`folded`: after a click, which needs no script) and save the same text as `tables/NAME.csv`."""
     shown = text(frame, formats)
     write_text(study.out_dir / "tables" / f"{name}.csv", shown.to_csv(index=False))
     more = len(shown) - SHOWN_ROWS
     note = f" (the first {SHOWN_ROWS} of {len(shown)} rows; all are in tables/{name}.csv)" if more > 0 else ""
-    _show(as_html(shown.head(SHOWN_ROWS), caption + note), shown.head(SHOWN_ROWS).to_string(index=False))
+    marked = as_html(shown.head(SHOWN_ROWS), caption + note)
+    if folded:
+        marked = f"<details><summary>{html.escape(caption)}</summary>{marked}</details>"
+    _show(marked, shown.head(SHOWN_ROWS).to_string(index=False))
 
 
 def as_html(shown: pd.DataFrame, caption: str) -> str:

@@ -16,7 +16,7 @@ SIDE = 32
 """Pixels a side to which larger images are averaged before distances are measured between them."""
 MOST = 1000
 """Images of one query of which distances are measured."""
-MAP = 1500
+MAP = 1000
 """Images of the pool on the map, beside those that were bought."""
 
 
@@ -24,13 +24,12 @@ def class_shares(study: StudyFolder) -> pd.DataFrame:
     """Share of each class (rows) among what each label bought after its first labels; `pool` where it is known."""
     names, columns = study.class_names, {}
     for label in study.active:
-        part = study.frame[study.frame["label"] == label]
+        part = study.frame[study.frame["label"] == label].sort_values(["path", "cycle"])
+        ends = part.groupby("path")["class_counts"].agg(["first", "last"])
         bought = np.zeros(len(names))
-        for _, run in part.groupby("path"):
-            first, last = (np.asarray(run.loc[run["cycle"] == c, "class_counts"].iloc[0]) for c in
-                           (run["cycle"].min(), run["cycle"].max()))  # fmt: skip
-            if first.shape == last.shape == bought.shape:
-                bought += last - first
+        for first, last in zip(ends["first"], ends["last"], strict=True):
+            if isinstance(first, list) and isinstance(last, list) and len(first) == len(last) == len(names):
+                bought += np.subtract(last, first)
         if bought.sum():
             columns[label] = bought / bought.sum()
     pool = _pool_counts(study)
@@ -110,21 +109,22 @@ def pixels(train: ImageSet, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, An
 
 def pool_map(
     study: StudyFolder, cycle: int = 2
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, np.ndarray[Any, Any]], int]:
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, np.ndarray[Any, Any]], str]:
     """t-SNE of the pool's pixels (first 50 principal components) and what each label bought in `cycle`.
 
-    Returns points (n, 2), their classes (n,), positions in `points` for each label, and the seed shown. The pool is
+    Returns points (n, 2), their classes (n,), positions in `points` for each label, and the seeds shown. The pool is
     thinned to `MAP` images. Raises an `AlkitError` where the images cannot be had.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    train, chosen, shown = study.images, {}, 0
+    train, chosen, seeds = study.images, {}, set()
     for label in study.same_images:
         for seed, cycles in study.queries(label).items():
             query = cycles.get(cycle)
             if query is not None and len(query) and query.max() < len(train):
-                chosen[label], shown = query[:200], seed
+                chosen[label] = query[:200]
+                seeds.add(seed)
                 break
     draw = np.random.default_rng(0)
     background = draw.permutation(len(train))[:MAP]
@@ -134,7 +134,7 @@ def pool_map(
     near = min(30.0, max(1.0, (len(kept) - 1) / 3))
     points = TSNE(perplexity=near, init="pca", random_state=0).fit_transform(vectors)
     places = {label: np.searchsorted(kept, query) for label, query in chosen.items()}
-    return points, train.labels.cpu().numpy()[kept], places, shown
+    return points, train.labels.cpu().numpy()[kept], places, ", ".join(map(str, sorted(seeds)))
 
 
 __all__ = ["class_shares", "nearest_distance", "overlap", "pixels", "pool_map", "redundancy"]

@@ -66,7 +66,7 @@ def how_it_was_run(study: StudyFolder) -> None:
     """The parameters, and what the runs ran with."""
     for label in tables.unlike(study):
         page.say(f"The runs of {label} were not all made with the same parameters: do not average them.", warn=True)
-    page.table(study, "parameters", tables.protocol(study), "Parameters", {})
+    page.table(study, "parameters", tables.protocol(study), "All parameters", {}, folded=True)
     page.table(study, "environment", tables.environment(study), "What the runs ran with", {})
 
 
@@ -84,7 +84,7 @@ def which_is_better(study: StudyFolder) -> None:
         study, "results", results, "Final accuracy and area under the budget curve, in percent", tables.RESULT_FORMATS
     )
     page.table(study, "curves", tables.curve_points(study), "Every point of the curves (fractions)",
-               {name: fixed(4) for name in ("mean", "low", "high")})  # fmt: skip
+               {name: fixed(4) for name in ("mean", "low", "high")}, folded=True)  # fmt: skip
 
 
 @section
@@ -164,7 +164,7 @@ def temperature_scaling(study: StudyFolder) -> None:
         if states:
             before, correct, after, heat = (np.concatenate([s[part] for s in states]) for part in range(4))
             pairs[label] = ((before, correct), (after, correct))
-            errors = [calibration.calibration_errors(c, correct).ece for c in (before, after)]
+            errors = [calibration.calibration_errors(c, correct, plots.BINS).ece for c in (before, after)]
             rows.append({"label": label, "temperature": heat.mean(), "ECE before": errors[0], "ECE after": errors[1]})
     if not pairs:
         return

@@ -160,4 +160,7 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
     others = [f"{name} ({count} runs)" for name, count in runs.iloc[1:].items()]
     if len(runs):
         frame = frame[frame["dataset"] == runs.index[0]].reset_index(drop=True)
-    return StudyFolder(path, path if out_dir is None else Path(out_dir), frame, state, problems, others, data_root)
+    study = StudyFolder(path, path if out_dir is None else Path(out_dir), frame, state, problems, others, data_root)
+    place = {label: number for number, label in enumerate(study.labels)}
+    study.frame = frame.sort_values("label", key=lambda column: column.map(place), kind="stable", ignore_index=True)
+    return study

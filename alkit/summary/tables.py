@@ -92,12 +92,19 @@ def environment(study: StudyFolder) -> pd.DataFrame:
 def per_run(study: StudyFolder) -> pd.DataFrame:
     """One row a run: `label`, `seed`, `labelled` at its end, the measures there, and the area of its accuracy curve."""
     rows = []
-    for (label, seed), part in study.frame.groupby(["label", "seed"], sort=False):
-        last = part.iloc[part["cycle"].to_numpy().argmax()]
-        area = statistics.area_under_budget_curve(part["labelled"], part["accuracy"])
-        first = int(part["labelled"].min())
-        rows.append((label, seed, first, int(last["labelled"]), area, *(last[name] for name in MEASURES)))
-    return pd.DataFrame.from_records(rows, columns=["label", "seed", "first", "labelled", "area", *MEASURES])
+    ordered = study.frame.sort_values(["path", "cycle"], kind="stable")
+    paths = ordered["path"].to_numpy()
+    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]]) if len(paths) else []
+    labels, accuracy = ordered["labelled"].to_numpy(dtype=float), ordered["accuracy"].to_numpy(dtype=float)
+    ends = np.r_[starts[1:], len(paths)] if len(paths) else []
+    for start, end in zip(starts, ends, strict=True):
+        points = slice(int(start), int(end))
+        area = statistics.area_under_budget_curve(labels[points], accuracy[points])
+        rows.append((int(labels[start]), int(labels[end - 1]), area))
+    table = ordered.iloc[np.asarray(ends, dtype=int) - 1][["label", "seed", *MEASURES]].reset_index(drop=True)
+    for place, name in enumerate(("first", "labelled", "area"), 2):
+        table.insert(place, name, [row[place - 2] for row in rows])
+    return table
 
 
 def results(study: StudyFolder) -> pd.DataFrame:
@@ -203,9 +210,9 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
 
 
 TEST_FORMATS: dict[str, Format] = {
-    "n": whole, "difference": fixed(2), "low": fixed(2), "high": fixed(2), "p": p_value, "p_holm": p_value,
-    "wilcoxon_p": p_value, "effect": fixed(2), "effect_low": fixed(2), "effect_high": fixed(2),
-    "smallest_visible": fixed(2),
+    "n": whole, "difference": fixed(2), "low": fixed(2), "high": fixed(2), "p": p_value, "p holm": p_value,
+    "wilcoxon p": p_value, "effect": fixed(2), "effect low": fixed(2), "effect high": fixed(2),
+    "smallest visible": fixed(2),
 }  # fmt: skip
 
 
@@ -214,7 +221,7 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.drop(columns="test")
     for name in ("difference", "low", "high", "smallest_visible"):
         shown[name] = 100 * shown[name].astype(float)
-    return shown
+    return shown.rename(columns=lambda name: str(name).replace("_", " "))
 
 
 def sentences(table: pd.DataFrame, most: int = 15) -> list[str]:

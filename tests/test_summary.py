@@ -1,0 +1,277 @@
+"""The summary says what the records say: the same numbers everywhere, unfinished studies named as such, no scripts."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_study import PLANTED, TRAINING, write_study
+
+from alkit import calibration, records, statistics, summary
+from alkit.errors import CheckpointError
+from alkit.summary import page, queried, report, tables
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = [EVIL, "$x^2$", *map(str, range(2, 10))]
+    planted = PLANTED | {"whole_dataset": 0.05, "oo4al_deep": 0.03}
+    variants = {"oo4al_deep": {"method": "oo4al", "cmam_layer": 2}}
+    return write_study(tmp_path_factory.mktemp("out") / "planted", planted, class_names=names, variants=variants)
+
+
+@pytest.fixture(scope="module")
+def built(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("built") / "planted"
+    shutil.copytree(study, copy)
+    shutil.rmtree(copy / "cmam" / "seed-4")
+    (copy / "random" / "seed-0" / "result.json").write_text("{")
+    summary.build(copy)
+    return copy
+
+
+# --- tables ---
+
+
+def test_results_are_the_means_of_the_records(study: Path) -> None:
+    opened = summary.open_study(study)
+    table = tables.results(opened).set_index("label")
+    for label in opened.labels:
+        runs = [records.read_run(study / label / f"seed-{seed}")["cycles"] for seed in range(5)]
+        final = np.array([100 * cycles[-1]["accuracy"] for cycles in runs])
+        assert table.loc[label, "accuracy"] == pytest.approx(final.mean())
+        assert table.loc[label, "sd"] == pytest.approx(final.std(ddof=1))
+        if len(runs[0]) > 1:
+            points = [([c["labelled"] for c in cycles], [c["accuracy"] for c in cycles]) for cycles in runs]
+            areas = [statistics.area_under_budget_curve(*point) for point in points]
+            assert table.loc[label, "area"] == pytest.approx(100 * np.mean(areas))
+    assert table.loc["random", "labels to baseline"] == pytest.approx(100)
+    assert table.loc["oo4al", "share of its labels"] < 95
+    assert np.isnan(table.loc["whole_dataset", "area"])
+    assert table.index[0] in ("oo4al", "oo4al_deep")
+
+
+def test_planted_differences_are_found_and_identical_methods_are_not_told_apart(study: Path) -> None:
+    found = tables.pairs(summary.open_study(study), "area").set_index(["a", "b"])
+    assert found.loc[("random", "oo4al"), "p_holm"] < 0.05
+    assert found.loc[("random", "cmam"), "p_holm"] < 0.05
+    assert found.loc[("random", "ranked_margin"), "p_holm"] > 0.05
+    assert found.loc[("oo4al", "oo4al_deep"), "p_holm"] > 0.05
+    said = tables.sentences(found.reset_index())
+    assert any(line.startswith("oo4al is better than random by 2.") for line in said)
+    assert any(line.startswith("No difference between random and ranked_margin is shown") for line in said)
+
+
+def test_attribution_recovers_the_planted_training_part(study: Path) -> None:
+    means = tables.attribution_means(tables.attribution(summary.open_study(study))).set_index("cycle")
+    assert means.loc[1, "selection"] == 0
+    assert means.loc[1, "training"] == pytest.approx(100 * TRAINING, abs=0.6)
+    assert means.loc[2:, "training"].mean() == pytest.approx(2.5, abs=0.4)  # between cmam's 2 and all of oo4al's 3
+    assert means.loc[2:, "gap"].mean() == pytest.approx(3, abs=0.4)
+
+
+def test_runs_of_one_label_made_with_other_parameters_are_named(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    file = tmp_path / "mixed" / "cmam" / "seed-3" / "result.json"
+    record = json.loads(file.read_text())
+    record["params"]["epochs"] = 7
+    file.write_text(json.dumps(record))
+    assert tables.unlike(summary.open_study(tmp_path / "mixed")) == ["cmam"]
+    assert tables.unlike(summary.open_study(study)) == []
+
+
+def test_the_protocol_says_what_a_variant_has_for_itself(study: Path) -> None:
+    table = tables.protocol(summary.open_study(study))
+    rows = table[table.parameter == "cmam_layer"]
+    assert dict(zip(rows["of"], rows["value"], strict=True)) == {"the others": "1", "oo4al_deep": "2"}
+
+
+def test_several_data_sets_are_not_averaged(study: Path, tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "two", {"random": 0.0}, seeds=3)
+    write_study(folder / "x", {"margin": 0.0}, seeds=1, dataset="two_moons")
+    opened = summary.open_study(folder)
+    assert set(opened.frame["dataset"]) == {"digits"}
+    assert opened.left_out == ["two_moons (1 runs)"]
+
+
+# --- what was asked for ---
+
+
+def test_overlap_is_jaccard_of_what_was_bought_after_the_first_labels(study: Path) -> None:
+    matrix, chance = queried.overlap(summary.open_study(study))
+    found = []
+    for seed in range(3):
+        a, b = (records.read_queries(study / label / f"seed-{seed}") for label in ("random", "oo4al"))
+        one, other = (set(np.concatenate([q for c, q in each.items() if c > 1])) for each in (a, b))
+        found.append(len(one & other) / len(one | other))
+    assert matrix.loc["random", "oo4al"] == pytest.approx(np.mean(found))
+    assert matrix.loc["random", "random"] == 1
+    assert chance == pytest.approx(np.mean(found), abs=0.02), "these queries are random"
+
+
+def test_nearest_distance_by_the_definition() -> None:
+    vectors = np.random.default_rng(0).normal(size=(12, 5))
+    slow = [min(np.linalg.norm(a - b) for j, b in enumerate(vectors) if j != i) for i, a in enumerate(vectors)]
+    assert queried.nearest_distance(vectors) == pytest.approx(np.mean(slow))
+    assert queried.nearest_distance(np.zeros((2, 3))) == 0, "the same image twice"
+    assert np.isnan(queried.nearest_distance(vectors[:1]))
+
+
+def test_class_shares_are_of_what_was_bought(study: Path) -> None:
+    shares = queried.class_shares(summary.open_study(study))
+    counts = np.zeros(10)
+    for seed in range(5):
+        cycles = records.read_run(study / "cmam" / f"seed-{seed}")["cycles"]
+        counts += np.array(cycles[-1]["class_counts"]) - np.array(cycles[0]["class_counts"])
+    assert shares["cmam"].to_numpy() == pytest.approx(counts / counts.sum())
+    assert shares["pool"].sum() == pytest.approx(1)
+
+
+def test_temperature_of_each_half_comes_from_the_other() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, 400)
+    logits = 6 * draw.normal(size=(400, 4)) + 2 * np.eye(4)[labels]
+    before, correct, after, heat = report.rescaled(logits, labels)
+    assert len(set(heat)) == 2
+    side = heat == heat[0]
+    assert heat[0] == pytest.approx(calibration.fit_temperature(logits[~side], labels[~side]))
+    assert (
+        calibration.calibration_errors(after, correct, 15).ece < calibration.calibration_errors(before, correct, 15).ece
+    )
+
+
+# --- the page ---
+
+
+def cells(built: Path, name: str) -> list[list[str]]:
+    with (built / "tables" / f"{name}.csv").open(newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def test_the_summary_leaves_notebook_page_tables_and_figures(built: Path) -> None:
+    assert {path.name for path in built.iterdir() if path.is_file()} == {"summary.ipynb", "summary.html", "study.yaml"}
+    assert not list(built.glob(".summary-*"))
+    figures = {path.stem for path in (built / "figures").glob("*.png")}
+    assert {"accuracy", "ece", "oe", "nll", "brier", "reliability", "temperature_scaling", "penalty", "attribution",
+            "query_classes", "queries", "overlap", "redundancy", "map"} <= figures  # fmt: skip
+    found = {path.stem for path in (built / "tables").glob("*.csv")}
+    assert {"results", "tests_accuracy", "tests_area", "penalty", "attribution", "calibration", "times", "completeness",
+            "unfinished", "curves", "parameters", "environment"} <= found  # fmt: skip
+
+
+def test_notebook_csv_and_page_have_the_same_numbers(built: Path) -> None:
+    text = (built / "summary.html").read_text()
+    outputs = "".join(
+        output["data"].get("text/html", "")
+        for cell in nbformat.read(built / "summary.ipynb", 4).cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    )
+    for name in ("results", "tests_accuracy", "attribution", "calibration", "penalty", "query_classes"):
+        for row in cells(built, name)[1:]:
+            marked = "".join(rf"<td[^>]*>{re.escape(html.escape(value))}</td>" for value in row)
+            assert re.search(marked, text), (name, row)
+            assert re.search(marked, outputs), (name, row)
+
+
+def test_tables_read_back_as_numbers(built: Path) -> None:
+    table = pd.read_csv(built / "tables" / "results.csv").set_index("label")
+    frame = summary.open_study(built).frame
+    final = frame[(frame.label == "oo4al") & (frame.cycle == 5)].accuracy
+    assert table.loc["oo4al", "accuracy"] == pytest.approx(100 * final.mean(), abs=0.005)
+
+
+def test_a_half_finished_study_says_so(built: Path) -> None:
+    text = (built / "summary.html").read_text()
+    assert "28 of 30 runs have finished (1 failed, 1 missing)" in text
+    assert ["cmam", "4", "missing", "", "", "not started"] in cells(built, "unfinished")
+    assert "different numbers of finished seeds" in text
+
+
+def test_the_page_has_no_script_and_fetches_nothing(built: Path) -> None:
+    text = (built / "summary.html").read_text()
+    assert "<script" not in text.lower()
+    assert html.escape(EVIL) in text
+    assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_figures_of_the_page_are_the_files(built: Path) -> None:
+    import base64
+
+    text = (built / "summary.html").read_text()
+    for picture in (built / "figures").glob("*.png"):
+        assert base64.b64encode(picture.read_bytes()).decode()[:2000] in text.replace("\n", ""), picture.name
+
+
+def test_a_failed_summary_leaves_the_last_one_as_it_was(built: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(summary.NOTEBOOK, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise ValueError('planted')"))
+    nbformat.write(notebook, tmp_path / "broken.ipynb")
+    before = (built / "summary.html").read_bytes()
+    for cell in notebook.cells[5:-1]:
+        cell.source = "" if cell.cell_type == "code" else cell.source
+    nbformat.write(notebook, tmp_path / "broken.ipynb")
+    with pytest.raises(CheckpointError, match="ValueError: planted"):
+        summary.build(built, tmp_path / "broken.ipynb")
+    assert (built / "summary.html").read_bytes() == before
+    assert not list(built.glob(".summary-*"))
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        summary.build(tmp_path / "nowhere")
+
+
+SECTIONS = (report.what_there_is, report.how_it_was_run, report.which_is_better, report.how_sure,
+            report.selection_or_training, report.is_it_calibrated, report.what_was_asked_for, report.what_it_costs,
+            report.beside_what_was_published)  # fmt: skip
+
+
+def shown(folder: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    opened = summary.open_study(folder, out)
+    for part in SECTIONS:
+        part(opened)
+    return capsys.readouterr().out
+
+
+def test_an_empty_study_and_one_run_have_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    text = shown(tmp_path / "empty", tmp_path / "out", capsys)
+    assert "no run of this study has finished" in text
+    folder = write_study(tmp_path / "one", {"random": 0.0}, seeds=1, cycles=1)
+    text = shown(folder, tmp_path / "out", capsys)
+    assert "nothing can be tested" in text
+
+
+def test_without_arrays_or_images_the_numbers_are_still_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_study(tmp_path / "bare", {"random": 0.0, "margin": 0.0}, seeds=2, cycles=2, arrays=False)
+    for file in folder.glob("*/*/result.json"):
+        file.write_text(file.read_text().replace('"dataset": "digits"', '"dataset": "cifar10"'))
+    text = shown(folder, tmp_path / "out", capsys)
+    assert "Not shown: " in text
+    assert (tmp_path / "out" / "tables" / "results.csv").exists()
+    assert "not run here" in text, "the published numbers of the data set stand there all the same"
+
+
+def test_text_from_records_is_escaped_in_tables() -> None:
+    marked = page.as_html(pd.DataFrame({EVIL: [EVIL, "1"], "n": ["1.5", ""]}), EVIL)
+    assert "<script" not in marked
+    assert '<td class="n">1.5</td>' in marked
