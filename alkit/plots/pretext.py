@@ -17,10 +17,12 @@ _LINES = (("#0072B2", "o-"), ("#D55E00", "s--"), ("#009E73", "^:"))
 
 
 def loss_histogram(losses: Numbers, title: str = "Pretext loss of every image") -> Figure:
-    """Histogram of the losses (N,), on a logarithmic axis where all are positive and span more than a decade."""
+    """Histogram of the losses (N,), on a logarithmic axis where none is negative; zeros stand with the lowest."""
     fig, axes = figure(width=7.5)
-    axis, low, high = axes[0, 0], float(losses.min()), float(losses.max())
-    logarithmic = low > 0 and high > 10 * low
+    axis, logarithmic = axes[0, 0], bool(losses.min() >= 0 < losses.max())
+    if logarithmic:
+        losses = losses.clip(losses[losses > 0].min())
+    low, high = float(losses.min()), float(losses.max())
     bins = np.geomspace(low, high, 60) if logarithmic else np.linspace(low, high + 1e-9, 60)
     with in_style():
         axis.hist(losses, bins=list(bins), color="#56B4E9", edgecolor="white", linewidth=0.4)
@@ -60,8 +62,8 @@ def orders_compared(losses: Numbers, orders: Mapping[str, Batches]) -> Figure:
         for (name, batches), (colour, look) in zip(orders.items(), _LINES, strict=False):
             middle = [float(np.median(losses[batch])) for batch in batches]
             axes[0, 0].plot(range(len(batches)), middle, look, color=colour, label=plain(name))
-        if losses.min() > 0:
-            axes[0, 0].set_yscale("log")
+        if losses.min() >= 0:
+            axes[0, 0].set_yscale("log", nonpositive="clip")
         axes[0, 0].set(title="Median pretext loss", xlabel="batch", ylabel="pretext loss")
         axes[0, 0].legend(frameon=False)
         first, second = list(orders.values())[:2]

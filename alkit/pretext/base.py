@@ -109,7 +109,7 @@ class PretextTask(ABC):
             torch.stack([values.float() for values in self.score_losses(images)])
             for images in data.stream(torch.arange(len(data), device=data.device).split(size))
         ]
-        losses, accuracy = torch.cat(parts, dim=1).double().cpu()
+        losses, accuracy = torch.cat(parts, dim=1).cpu().double()
         return losses, accuracy
 
     def backbone(self, num_outputs: int, channels: int | None = None) -> nn.Module:
