@@ -151,6 +151,9 @@ class Experiment(_Checked):
     pretext_losses: str | None = Field(
         None, description="file of pretext losses to use: pretext.npz, or LOSS_PATH lines"
     )
+    pretext_supervised: bool = Field(
+        True, description="pretext.ipynb also trains on all labels, to compare its losses with the pretext task's"
+    )
     pt4al_order: Literal["numeric", "text"] = Field("numeric", description="how losses are sorted into batches")
     pt4al_sampler: Literal["confidence", "entropy", "class_balanced"] = "confidence"
 

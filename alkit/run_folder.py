@@ -26,7 +26,7 @@ from alkit.errors import CheckpointError
 from alkit.files import atomic_write, clean_temporary, sha256, write_json, write_npz
 
 # parameters that cannot change a run's numbers, so that a run may go on with others
-_FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size"}
+_FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised"}
 
 
 def fingerprint(experiment: Experiment) -> dict[str, Any]:
