@@ -140,8 +140,8 @@ def embedding(
         for axis, (label, chosen) in zip(axes.flat, queries.items(), strict=False):
             axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="Pastel1" if labels.max() < 9 else "tab20", s=4,
                          alpha=0.35, linewidth=0)  # fmt: skip
-            axis.scatter(points[chosen, 0], points[chosen, 1], color=looks[label].colour, s=26, linewidth=0.6,
-                         marker=looks[label].marker, edgecolor="white")  # fmt: skip
+            axis.scatter(points[chosen, 0], points[chosen, 1], color=looks[label].colour, s=42, linewidth=0.7,
+                         marker=looks[label].marker, edgecolor="black")  # fmt: skip
             axis.set_title(plain(f"{label}: {len(chosen)} images"))
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])

@@ -11,6 +11,7 @@ import pandas as pd
 from alkit import calibration, plots, published
 from alkit.errors import AlkitError
 from alkit.plots.curves import NAMES
+from alkit.statistics import LEVEL
 from alkit.summary import page, queried, tables
 from alkit.summary.study import StudyFolder
 from alkit.summary.tables import fixed, whole
@@ -96,6 +97,8 @@ def how_sure(study: StudyFolder) -> None:
         if not len(found):
             page.say("No two methods end at the same number of labels: nothing can be tested.")
             continue
+        known, shown = int(found["p"].notna().sum()), int((found["p_holm"] < LEVEL).sum())
+        page.say(f"Of {known} comparisons that could be tested, {shown} show a difference after Holm's correction.")
         page.items(tables.sentences(found))
         page.table(study, f"tests_{measure}", tables.in_points(found), f"Paired by seed: {name}, a − b in points",
                    tables.TEST_FORMATS)  # fmt: skip
@@ -105,12 +108,11 @@ def how_sure(study: StudyFolder) -> None:
         page.figure(
             study, "penalty", plots.penalty_heatmap(matrix), "how often the method of a row beats that of a column"
         )
-        shown = matrix.copy()
         others = matrix.to_numpy(copy=True)
         np.fill_diagonal(others, np.nan)
         with_mean = pd.DataFrame([pd.DataFrame(others, columns=matrix.columns).mean()], index=["column mean"])
-        shown = pd.concat([shown, with_mean]).rename_axis("beats").reset_index()
-        page.table(study, "penalty", shown, "Share of budgets at which the row beats the column",
+        with_means = pd.concat([matrix, with_mean]).rename_axis("beats").reset_index()
+        page.table(study, "penalty", with_means, "Share of budgets at which the row beats the column",
                    {str(name): fixed(3) for name in matrix.columns})  # fmt: skip
 
 

@@ -39,7 +39,7 @@ class StudyFolder:
     left_out: list[str] = field(default_factory=list)
     data_root: str | None = None
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Labels with a finished run, in the study file's order, then by name."""
         found = list(dict.fromkeys(self.frame["label"]))
@@ -71,7 +71,7 @@ class StudyFolder:
         known = dict(zip(self.frame["label"].astype(str), self.frame["method"].astype(str), strict=True))
         return {label: known[label] for label in self.labels}
 
-    @property
+    @cached_property
     def active(self) -> list[str]:
         """Labels of more than one cycle: those that select anything."""
         cycles = self.frame.groupby("label")["cycle"].max()
@@ -130,7 +130,7 @@ class StudyFolder:
             raise DataError(f"{self.dataset}: {len(train)} images, fewer than the pool of the runs")
         return train
 
-    @property
+    @cached_property
     def same_images(self) -> list[str]:
         """Active labels whose indices mean the same images as those of `images`."""
         if not self.labels:

@@ -94,9 +94,9 @@ def per_run(study: StudyFolder) -> pd.DataFrame:
     rows = []
     ordered = study.frame.sort_values(["path", "cycle"], kind="stable")
     paths = ordered["path"].to_numpy()
-    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]]) if len(paths) else []
+    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]][: len(paths)])
     labels, accuracy = ordered["labelled"].to_numpy(dtype=float), ordered["accuracy"].to_numpy(dtype=float)
-    ends = np.r_[starts[1:], len(paths)] if len(paths) else []
+    ends = np.r_[starts[1:], len(paths)][: len(starts)]
     for start, end in zip(starts, ends, strict=True):
         points = slice(int(start), int(end))
         area = statistics.area_under_budget_curve(labels[points], accuracy[points])
