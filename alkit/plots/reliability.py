@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alkit import calibration
+from alkit.calibration import calibration_errors
 from alkit.plots.style import figure, in_style, percent_axis, plain
 
 Array = npt.NDArray[Any]
@@ -23,7 +23,7 @@ FEW = 10
 
 def draw_reliability(axis: Axes, confidence: Array, correct: Array, bins: int = BINS, counts: bool = True) -> None:
     """Accuracy a bin of confidence (bars), the diagonal, and how far each bin is from it; counts above the bars."""
-    errors = calibration.calibration_errors(confidence, correct, bins)
+    errors = calibration_errors(confidence, correct, bins)
     table = errors.bins
     middle, width = (table.edges[:-1] + table.edges[1:]) / 2, 1 / bins
     used = table.count > 0
