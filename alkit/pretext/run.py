@@ -115,7 +115,7 @@ def _note(best: _Best, task: PretextTask, epoch: int, test: ImageSet, loss: floa
         return loss
     by_test = task.experiment.quirk("best_test_checkpoint")
     losses, correct = task.score(test) if by_test else task.score()
-    accuracy = float(correct.mean())
+    accuracy = float(correct.sum()) / len(correct)  # sums of quarters are exact, so equal epochs tie
     if accuracy > best.accuracy:
         best.epoch, best.accuracy = epoch + 1, accuracy
         best.losses = task.score()[0] if by_test else losses
