@@ -109,18 +109,19 @@ class Trainer:
         losses = torch.zeros(len(draws["batches"]), device=device)
         stream = self.data.stream(draws["batches"], self.augmentation, draws["crops"])
         detach = detaches(self.experiment, self.epoch)
-        with precision_of(self.experiment, device):
-            for step, images in enumerate(stream):
-                batch = Batch(
-                    self.data.normalise(images).contiguous(memory_format=torch.channels_last),
-                    self.data.labels.index_select(0, draws["batches"][step]),
-                    draws["weights"][step], draws["lam"][step], draws["partners"][step], detach, len(self.indices),
-                )  # fmt: skip
+        for step, images in enumerate(stream):
+            batch = Batch(
+                self.data.normalise(images).contiguous(memory_format=torch.channels_last),
+                self.data.labels.index_select(0, draws["batches"][step]),
+                draws["weights"][step], draws["lam"][step], draws["partners"][step], detach, len(self.indices),
+            )  # fmt: skip
+            # a context a step: autocast keeps its low-precision copies of the weights until it is left
+            with precision_of(self.experiment, device):
                 loss = self._loss(self.experiment, self.network, batch)
-                loss.backward()
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-                losses[step] = loss.detach()
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            losses[step] = loss.detach()
         return losses
 
     def _draw(self) -> dict[str, Any]:

@@ -114,6 +114,15 @@ def test_a_loss_that_is_not_a_number_ends_the_training_in_one_line(tiny: Make, c
         task.train_epoch(0)
 
 
+def test_bfloat16_learns_what_float32_learns(tiny: Make) -> None:
+    last = []
+    for precision in ("float32", "bfloat16"):
+        experiment = tiny(method="pt4al", precision=precision, pretext_batch_size=16, width=8)
+        task = make_task(experiment, load_for(experiment)[0])
+        last.append([task.train_epoch(epoch) for epoch in range(4)][-1])
+    assert last[1] < last[0] + 0.15
+
+
 # --- each task by its definition -------------------------------------------------------------------------------------
 
 

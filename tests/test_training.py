@@ -109,6 +109,25 @@ def test_an_epochs_steps_read_nothing_back(objective: str, precision: str, tiny:
     assert counter.reads == []
 
 
+def test_in_bfloat16_every_step_sees_the_weights_that_the_step_before_left(tiny: Make) -> None:
+    """Autocast keeps its copies of the weights as long as its context lasts: one an epoch would train on old ones."""
+    loop = trainer(tiny(precision="bfloat16"), images())
+    linear: Any = loop.network.backbone.linear
+    probe = torch.ones(1, linear.in_features)
+    seen: list[tuple[float, float]] = []
+    plain = loop._loss
+
+    def spy(*arguments: Any) -> torch.Tensor:
+        now = torch.nn.functional.linear(probe.bfloat16(), linear.weight.bfloat16(), linear.bias.bfloat16())
+        seen.append((float(linear(probe)[0, 0]), float(now[0, 0])))
+        return plain(*arguments)
+
+    loop._loss = spy
+    loop.train_epoch()
+    assert len({now for _, now in seen}) > 1, "the weights move"
+    assert all(used == now for used, now in seen)
+
+
 def test_the_counter_of_reads_counts() -> None:
     with CountReads() as counter:
         float(torch.ones(1).sum())

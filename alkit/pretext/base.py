@@ -81,13 +81,14 @@ class PretextTask(ABC):
         )
         self.network.train()
         steps = torch.zeros(len(sizes), device=data.device)
-        with precision_of(experiment, data.device):
-            for step, images in enumerate(data.stream(batches)):
+        for step, images in enumerate(data.stream(batches)):
+            # a context a step: autocast keeps its low-precision copies of the weights until it is left
+            with precision_of(experiment, data.device):
                 loss = self.losses(images, draws[step])[0].mean()
-                loss.backward()
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-                steps[step] = loss.detach()
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            steps[step] = loss.detach()
         mean = float(steps.mean())
         if not torch.isfinite(steps).all():
             raise TrainingError(
