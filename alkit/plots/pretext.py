@@ -107,7 +107,7 @@ def bought_by_rank(batches: Batches, queries: Mapping[str, npt.NDArray[np.int64]
         for line, indices in enumerate(queries.values()):
             axis.plot(rank[indices], np.full(len(indices), line), "|", color=method_style(method).colour, markersize=11)
         axis.set_yticks(range(len(queries)), [plain(name) for name in queries])
-        axis.set(xlabel="images by pretext loss, highest first", xlim=(0, len(ordered)),
+        axis.set(xlabel="images by pretext loss, highest first", xlim=(-len(ordered) / 200, len(ordered)),
                  ylim=(len(queries) - 0.5, -0.5),
                  title="Bought images in the order of pretext losses; bands are batches")  # fmt: skip
         axis.grid(False)
