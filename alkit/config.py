@@ -36,6 +36,9 @@ DATA_OPTIONS = (
 )  # fmt: skip
 """The fields of Experiment that, with `dataset` and `data_root`, decide which images and labels there are."""
 
+FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised"}
+"""Parameters that cannot change a run's numbers, so that a run may go on with others."""
+
 
 class _Checked(BaseModel):
     """A model that refuses unknown keys and reports the first mistake in one line."""

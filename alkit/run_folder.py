@@ -21,17 +21,14 @@ import torch
 from torch import nn
 
 from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
-from alkit.config import Experiment
+from alkit.config import FREE_PARAMETERS, Experiment
 from alkit.errors import CheckpointError
 from alkit.files import atomic_write, clean_temporary, sha256, write_json, write_npz
-
-# parameters that cannot change a run's numbers, so that a run may go on with others
-_FREE = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised"}
 
 
 def fingerprint(experiment: Experiment) -> dict[str, Any]:
     """The parameters that decide a run's numbers; a file of pretext losses counts by what it holds, not by its path."""
-    values = {k: v for k, v in experiment.model_dump(mode="json").items() if k not in _FREE}
+    values = {k: v for k, v in experiment.model_dump(mode="json").items() if k not in FREE_PARAMETERS}
     return values | {"pretext_losses": pretext_sha256(experiment)}
 
 

@@ -1,0 +1,7 @@
+"""`python -m alkit` is the command `alkit`."""
+
+import sys
+
+from alkit.cli import main
+
+sys.exit(main())

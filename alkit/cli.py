@@ -1,0 +1,224 @@
+"""The command `alkit`: a thin door to the grid, the registries and the records."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alkit.errors import AlkitError
+
+if TYPE_CHECKING:
+    from alkit.grid import Plan
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns 0 (done), 1 (something failed), 2 (a mistake in what was asked) or 130 (Ctrl-C)."""
+    options = parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except AlkitError as error:
+        print(f"alkit: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `alkit methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"alkit: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nalkit: stopped. The same command goes on from the last checkpoints.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="alkit", description="Reproducible deep active learning, notebook first.")
+    top.add_argument("--version", action="version", version=_version())
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:])
+        sub.set_defaults(command=command)
+        return sub
+
+    status = add("status", show_status, "how far every run of a study is")
+    status.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, or a folder of studies")
+    summary = add("summary", make_summary, "make the summary of a study's finished runs")
+    summary.add_argument("folder", type=Path, metavar="DIR", help="a study's folder")
+    summary.add_argument("--data-root", metavar="DIR", help="where the images are, if not where the runs found them")
+    evaluate = add("evaluate", evaluate_checkpoints, "evaluate released checkpoints on a data set")
+    evaluate.add_argument("pattern", metavar="GLOB", help="checkpoints, e.g. 'weights/*.pth' (in quotes)")
+    evaluate.add_argument("--dataset", required=True, metavar="NAME", help="`alkit datasets` lists them")
+    evaluate.add_argument("--data-root", metavar="DIR", help="folder that holds the data set")
+    evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="also write the table there")
+    add("methods", list_methods, "list the methods")
+    add("datasets", list_datasets, "list the data sets")
+    quirks = add("quirks", list_quirks, "list the known differences between papers and their programs")
+    quirks.add_argument("name", nargs="?", metavar="QUIRK", help="all that is known of one")
+    add("doctor", show_doctor, "look at this machine: what would a run find here?")
+    return top
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "run a study: every method × seed of its file that is not finished yet"
+    run = commands.add_parser("run", help=text, description=text[0].upper() + text[1:] + ".")
+    run.set_defaults(command=run_study)
+    run.add_argument("study", metavar="STUDY.yaml")
+    run.add_argument("--cores", type=_count, default=None, metavar="N", help="processor cores to use (default: all)")
+    run.add_argument("--methods", type=_names, metavar="A,B", help="only these labels of the study, or other methods")
+    run.add_argument("--seeds", type=_seeds, metavar="0,1", help="only these seeds, or others; 0-9 is a range")
+    run.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
+    run.add_argument("--rerun", type=_names, default=[], metavar="METHOD", help="delete these runs and begin them anew")
+    run.add_argument("--profile", metavar="DIR", help="a Snakemake profile, e.g. workflow/profiles/slurm")
+    run.add_argument("--no-summary", action="store_true", help="leave out the summary at the end")
+
+
+def _version() -> str:
+    from alkit import __version__
+
+    return f"alkit {__version__}"
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, not '{text}'")
+    return int(text)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in _names(text):
+        first, dash, last = part.partition("-")
+        if not (first.isascii() and first.isdigit() and (not dash or (last.isascii() and last.isdigit()))):
+            raise argparse.ArgumentTypeError(f"expected seeds as 0,1,2 or 0-9, not '{text}'")
+        if len(first) > 18 or len(last) > 18 or (dash and int(last) - int(first) > 100_000):
+            raise argparse.ArgumentTypeError(f"'{part}' is too many seeds, or too large a one")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    if not seeds:
+        raise argparse.ArgumentTypeError("expected seeds as 0,1,2 or 0-9")
+    return seeds
+
+
+# --- commands ---
+
+
+def run_study(options: argparse.Namespace) -> int:
+    from alkit import grid, runner
+    from alkit.errors import ConfigError
+
+    if options.profile is not None and not (Path(options.profile) / "config.yaml").is_file():
+        raise ConfigError(f"profile: {options.profile}: no config.yaml in it")
+    runner.check_snakemake()
+    # what a file says can be checked at once; what its data gives needs torch, and so a second or two
+    plan = grid.make_plan(options.study, options.out, options.methods, options.seeds)
+    from alkit.data import pool_facts
+
+    grid.check_pools(plan, pool_facts)
+    cores = options.cores or _all_cores()
+    if options.dry_run:
+        return _dry_run(plan, options.rerun)
+    return runner.run_study(plan, cores, options.rerun, options.profile, not options.no_summary)
+
+
+def _all_cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _dry_run(plan: Plan, rerun: list[str]) -> int:
+    from alkit import grid
+
+    grid.check_rerun(plan, rerun)
+    for run in plan.runs:
+        if run.label in rerun:
+            print(f"anew      {run.name}")
+        else:
+            grid.refuse_changed(run)
+            print(f"{'finished' if run.finished else 'to run':9} {run.name}")
+    left = sum(not run.finished or run.label in rerun for run in plan.runs)
+    print(f"{left} of {len(plan.runs)} runs to do, in {plan.folder}")
+    return 0
+
+
+def show_status(options: argparse.Namespace) -> int:
+    from alkit.status import status_table
+
+    print(status_table(options.folder))
+    return 0
+
+
+def make_summary(options: argparse.Namespace) -> int:
+    from alkit.summary import build
+
+    print(build(options.folder, data_root=options.data_root))
+    return 0
+
+
+def evaluate_checkpoints(options: argparse.Namespace) -> int:
+    from alkit import evaluation
+
+    return int(evaluation.main(options.pattern, options.dataset, options.data_root, options.out))
+
+
+def list_methods(options: argparse.Namespace) -> int:
+    from alkit.methods import METHODS
+    from alkit.runner import aligned
+
+    print(aligned([["method", "from", "what it does"], *([m.id, m.paper, m.summary] for m in METHODS.values())]))
+    return 0
+
+
+def list_datasets(options: argparse.Namespace) -> int:
+    from alkit.data import DATASETS
+    from alkit.runner import aligned
+
+    rows = [["data set", "training", "test", "classes", "what it is"]]
+    for entry in DATASETS.values():
+        numbers = (entry.train_size, entry.test_size, entry.num_classes)
+        rows.append([entry.name, *("" if n is None else f"{n:,}" for n in numbers), entry.title])
+    print(aligned(rows, right=range(1, 4)))
+    return 0
+
+
+def list_quirks(options: argparse.Namespace) -> int:
+    from alkit.errors import ConfigError, nearest
+    from alkit.quirks import QUIRKS
+    from alkit.runner import aligned
+
+    if options.name is None:
+        print(aligned([["quirk", "seen in", "what the released program does"],
+                       *([q.id, ", ".join(q.programs), q.released] for q in QUIRKS.values())]))  # fmt: skip
+        return 0
+    if options.name not in QUIRKS:
+        raise ConfigError(f"quirks: no quirk '{options.name}'{nearest(options.name, QUIRKS)}")
+    quirk = QUIRKS[options.name]
+    for name, text in [
+        ("quirk", quirk.id), ("seen in", ", ".join(quirk.programs)), ("place", quirk.place),
+        ("released", quirk.released), ("corrected", quirk.corrected), ("acts on", quirk.parameter),
+        ("applies to", quirk.applies_to), ("known by", quirk.established),
+    ]:  # fmt: skip
+        print(f"{name:10}  {text}")
+    return 0
+
+
+def show_doctor(options: argparse.Namespace) -> int:
+    from alkit.doctor import examine
+
+    return examine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What the grid starts: one run's notebook, or Snakemake itself. Neither outlives the process that started it.
+
+python -m alkit.job notebook IN.ipynb OUT.ipynb -f run.yaml -r out_dir DIR     papermill; failure.json if it fails
+python -m alkit.job snakemake ...                                              Snakemake's own command line
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import runpy
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+PARENT = "ALKIT_PARENT"
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def die_with_parent() -> None:
+    """End this process at once when the one that started it has ended, however that came about.
+
+    Snakemake that is killed leaves its jobs running, and they would write into a folder that a new command uses.
+    A notebook's kernel watches papermill in the same way (ipykernel does so by itself).
+    """
+    parent = int(os.environ.pop(PARENT, os.getppid()))
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_notebook(arguments: argparse.Namespace) -> int:
+    """Execute a notebook as papermill does; what failed is left in failure.json beside the executed notebook."""
+    log = Path(arguments.log)
+    folder = log.parent
+    _wait_for(folder / ".lock")
+    failure = folder / arguments.failure
+    failure.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="alkit-job-") as scratch:
+        error = _papermill(arguments, scratch)
+    done = arguments.product is None or Path(arguments.product).exists()
+    if error is None and not done:
+        error = {"cell": None, "error": f"the notebook ended without leaving {arguments.product}"}
+    if error is not None:
+        print(f"\n{error['error']}", file=sys.stderr)
+        _leave(failure, error)
+    return int(not done)
+
+
+def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | None:
+    """What went wrong, or None."""
+    # This environment's kernel, whatever kernel of the same name the user has. History and connection files of their
+    # own: kernels that start side by side otherwise wait for one database and race for ports.
+    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ |= {"IPYTHONDIR": scratch, "JUPYTER_RUNTIME_DIR": scratch}
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second of imports, for checks not used here
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.iorw import read_yaml_file
+    from traitlets.config import Config
+
+    parameters = dict(read_yaml_file(arguments.file)) | dict(arguments.raw)
+    transport = Config({"KernelManager": {"transport": "ipc"}}) if len(scratch) < 60 else Config()
+    try:
+        papermill.execute_notebook(
+            arguments.notebook, arguments.log, parameters, kernel_name="python3", progress_bar=False,
+            log_output=False, start_timeout=300, config=transport,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        print(_COLOURS.sub("", "\n".join(error.traceback)), file=sys.stderr)
+        line = " ".join(f"{error.ename}: {error.evalue}".split())
+        return {"cell": _cell_name(arguments.log, error.cell_index), "error": line}
+    except DeadKernelError:
+        return {"cell": _cell_name(arguments.log, None), "error": "its kernel died: killed, or out of memory"}
+    except Exception as error:
+        traceback.print_exc()
+        return {"cell": None, "error": " ".join(f"{type(error).__name__}: {error}".split())}
+    return None
+
+
+def _cell_name(log: str, index: int | None) -> str | None:
+    """The failed cell: its place among all cells from 1 and its id; without `index`, the last one begun."""
+    import nbformat
+
+    with suppress(Exception):
+        cells = nbformat.read(log, as_version=4).cells
+        if index is None:
+            begun = [i for i, c in enumerate(cells) if c.metadata.get("papermill", {}).get("status") == "running"]
+            index = begun[-1]
+        return f"{index + 1}, {cells[index].get('id', 'no id')}"
+    return None if index is None else str(index + 1)
+
+
+def _leave(path: Path, error: dict[str, Any]) -> None:
+    from alkit.files import write_json
+
+    with suppress(OSError):  # a full disk is reported by what is printed
+        write_json(path, error | {"time": time.time()})
+
+
+def _wait_for(lock: Path, patience: float = 30.0) -> None:
+    """Wait until the kernel of a job that was killed a moment ago has let go of the run's folder."""
+    if not lock.exists():
+        return
+    until = time.monotonic() + patience
+    with lock.open() as handle:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(0.2)
+
+
+def main() -> int:
+    die_with_parent()
+    if sys.argv[1:2] == ["snakemake"]:
+        del sys.argv[0]
+        runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+        return 0
+    parser = argparse.ArgumentParser(prog="python -m alkit.job")
+    notebook = parser.add_subparsers(required=True).add_parser("notebook")
+    notebook.add_argument("notebook")
+    notebook.add_argument("log", help="where the executed notebook goes")
+    notebook.add_argument("-f", dest="file", required=True, help="YAML file of parameters")
+    notebook.add_argument("-r", dest="raw", nargs=2, action="append", default=[], help="one parameter, as text")
+    notebook.add_argument("--product", help="the file without which the job has failed")
+    notebook.add_argument("--failure", default="failure.json", help="name of the file that says what failed")
+    return run_notebook(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""`alkit run`: prepare a study's folder, let Snakemake run it, show how far it is, and say what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from alkit import grid
+from alkit.errors import AlkitError, ConfigError
+from alkit.job import PARENT
+
+TAIL = 8
+
+
+def run_study(
+    plan: grid.Plan,
+    cores: int,
+    rerun: Iterable[str] = (),
+    profile: str | Path | None = None,
+    summary: bool = True,
+    notebooks: Path = grid.NOTEBOOKS,
+) -> int:
+    """Run what is not finished yet; returns 0 if then every run is, else 1.
+
+    Raises an `AlkitError` before anything is started if the folder is in use or holds other runs, and
+    `KeyboardInterrupt` after every process has been ended.
+    """
+    with grid.hold(plan.folder):
+        grid.prepare(plan, cores, rerun)
+        warn_of_other_code(plan)
+        log = _log_file(plan.folder)
+        command = snakemake_command(plan, cores, profile, summary, notebooks)
+        began = time.time()
+        with _started(command, log, gentle=profile is not None) as process:
+            watch(plan, process)
+        failed = [run for run in plan.runs if not run.finished]
+        page = plan.folder / "summary.html"
+        if summary and len(failed) < len(plan.runs) and not _newer(page, plan):
+            _summarise(plan.folder)
+    report(plan, failed, log, began)
+    if summary and _newer(page, plan):
+        print(f"\nSummary: {page}")
+    elif summary and len(failed) < len(plan.runs):
+        print(f"alkit: the summary failed; see {plan.folder / 'logs' / 'summary.log'}", file=sys.stderr)
+        return 1
+    return int(bool(failed))
+
+
+def snakemake_command(
+    plan: grid.Plan, cores: int, profile: str | Path | None, summary: bool, notebooks: Path
+) -> list[str]:
+    """Snakemake's command line; the Snakefile reads the rest in the study's folder."""
+    local = profile is None
+    whole = set(plan.labels) == set(plan.study.labels) and set(plan.seeds) == set(plan.study.seeds)
+    config: dict[str, Any] = {
+        "methods": plan.labels,
+        "seeds": plan.seeds,
+        "notebooks": str(notebooks),
+        "summary": summary and whole,
+    }
+    command = [sys.executable, "-m", "alkit.job", "snakemake", "--snakefile", str(grid.SNAKEFILE)]
+    command += ["--profile", str(grid.PROFILES / "local" if local else Path(str(profile)).absolute())]
+    command += ["--directory", str(plan.folder), "--cores" if local else "--local-cores", str(cores)]
+    if local and (gpus := count_gpus()):
+        command += ["--resources", f"gpu={gpus}", "--set-resources", "run:gpu=1", "pretext:gpu=1"]
+    return [*command, "--config", *(f"{key}={json.dumps(value)}" for key, value in config.items())]
+
+
+def count_gpus() -> int:
+    """CUDA devices that runs can be spread over."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+@contextmanager
+def _started(command: list[str], log: Path, gentle: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """The command in a session of its own, its output in `log`; whatever happens, no process of it is left."""
+    environment = os.environ | {PARENT: str(os.getpid()), "PYTHONSAFEPATH": "1"}
+    environment.pop("SNAKEMAKE_PROFILE", None)
+    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                                       env=environment, start_new_session=True)  # fmt: skip
+        try:
+            yield process
+        finally:
+            stop(process, gentle)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def stop(process: subprocess.Popen[bytes], gentle: bool = False) -> None:
+    """End a process and everything that it started; `gentle` gives it 3 seconds to take back jobs from a cluster."""
+    import psutil
+
+    if process.poll() is not None:
+        return
+    if gentle:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        for member in [root, *root.children(recursive=True)]:  # first none may start another
+            with suppress(psutil.NoSuchProcess):
+                member.suspend()
+        for member in [root, *root.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
+
+
+# --- how far it is ---
+
+
+def watch(plan: grid.Plan, process: subprocess.Popen[bytes]) -> None:
+    """Show one bar, epochs done of all, until the process ends; in a log a line now and then."""
+    from tqdm import tqdm
+
+    total = sum(run.epochs for run in plan.runs)
+    done = {run.folder: run.epochs for run in plan.runs if run.finished}
+    tty = sys.stderr.isatty()
+    with tqdm(total=total, desc=plan.study.study, unit="epoch", initial=sum(done.values()), dynamic_ncols=tty,
+              mininterval=0.2 if tty else 60, maxinterval=10 if tty else 60, file=sys.stderr) as bar:  # fmt: skip
+        while True:
+            ended = process.poll() is not None
+            began = time.monotonic()
+            counted = sum(_epochs_done(run, done) for run in plan.runs)
+            bar.update(max(0, counted - bar.n))
+            bar.set_postfix_str(f"{len(done)}/{len(plan.runs)} runs", refresh=False)
+            if ended:
+                return
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.5, 20 * (time.monotonic() - began)))  # looking at many runs costs, too
+
+
+def _epochs_done(run: grid.GridRun, done: dict[Path, int]) -> int:
+    """Epochs of a run that are done; `done` remembers finished runs."""
+    if run.folder in done:
+        return done[run.folder]
+    if run.finished:
+        done[run.folder] = run.epochs
+        return run.epochs
+    progress = read_mapping(run.folder / "progress.json")
+    with suppress(KeyError, TypeError, ValueError):
+        return min(run.epochs, (int(progress["cycle"]) - 1) * int(progress["epochs"]) + int(progress["epoch"]))
+    return 0
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON mapping; empty if there is none that can be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# --- what came out ---
+
+
+def warn_of_other_code(plan: grid.Plan) -> None:
+    """Say so if finished runs were made with another version of the kit: they are kept, and recorded as such."""
+    import alkit
+    from alkit.devices import git_commit
+
+    here = git_commit()
+    others = set()
+    for run in plan.runs:
+        made = read_mapping(run.folder / "result.json").get("environment")
+        if isinstance(made, dict) and (made.get("git_commit"), made.get("alkit")) != (here, alkit.__version__):
+            others.add(str(made.get("git_commit") or made.get("alkit"))[:12])
+    if others:
+        print(
+            f"alkit: warning: finished runs here were made with another version of the kit ({', '.join(sorted(others))}"
+            f"; this is {str(here or alkit.__version__)[:12]}); each record says which, --rerun METHOD makes them anew",
+            file=sys.stderr,
+        )
+
+
+def report(plan: grid.Plan, failed: list[grid.GridRun], log: Path, began: float) -> None:
+    """The table of what is finished, then every failed run with its cell and the end of its log."""
+    print(result_table(plan))
+    for run in plan.runs:
+        if run.finished and (later := read_mapping(run.folder / "failure.json")):
+            print(f"alkit: warning: {run.name}: its record is complete, but cell {later.get('cell')} of its notebook "
+                  f"failed ({later.get('error')})", file=sys.stderr)  # fmt: skip
+    if not failed:
+        return
+    print(f"\nalkit: {len(failed)} of {len(plan.runs)} runs failed:", file=sys.stderr)
+    started = False
+    for run in failed:
+        for line in describe_failure(run, began):
+            print(line, file=sys.stderr)
+        started |= (run.folder / "run.log").exists()
+    if not started:
+        print(f"  the workflow's own log, {log}, ends:", file=sys.stderr)
+        print("\n".join(f"    | {line}" for line in tail(log)), file=sys.stderr)
+    print("Started again, the command goes on with what is missing.", file=sys.stderr)
+
+
+def describe_failure(run: grid.GridRun, began: float = 0.0) -> list[str]:
+    """Which run, in which cell, with what error, and the last lines of its log."""
+    failure, source = read_mapping(run.folder / "failure.json"), run.folder / "run.log"
+    if not failure and run.pretext:
+        job = run.folder.parents[1] / "pretext" / run.pretext
+        failure, source = read_mapping(job.with_suffix(".failure.json")), job.with_suffix(".log")
+        failure = failure and failure | {"error": f"its pretext task failed: {failure.get('error')}"}
+    if failure:
+        cell = f" in cell {failure['cell']}" if failure.get("cell") else ""
+        head = f"  {run.name}{cell}: {failure.get('error')}"
+    elif source.exists() and source.stat().st_mtime >= began - 1:
+        head = f"  {run.name}: its process ended without a word (killed?)"
+    else:
+        return [f"  {run.name}: was not started"]
+    return [head, *(f"    | {line}" for line in tail(source)), f"    log: {source}"]
+
+
+def tail(path: Path, lines: int = TAIL) -> list[str]:
+    """The last lines of a text file that are not empty."""
+    with suppress(OSError):
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 16_384))
+            text = stream.read().decode(errors="replace")
+        return [line[:300] for line in text.splitlines() if line.strip()][-lines:]
+    return []
+
+
+def result_table(plan: grid.Plan) -> str:
+    """Final accuracy and calibration error of every label, mean and deviation over its finished seeds."""
+    import statistics
+
+    rows = [["method", "seeds", "labels", "accuracy %", "sd", "ECE"]]
+    for label in plan.labels:
+        last = [_last_cycle(run) for run in plan.runs if run.label == label and run.finished]
+        last = [cycle for cycle in last if cycle]
+        if not last:
+            rows.append([label, "0", "", "", "", ""])
+            continue
+        accuracy = [100 * cycle["accuracy"] for cycle in last]
+        spread = f"{statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
+        ece = statistics.fmean(cycle["ece"] for cycle in last)
+        rows.append([label, str(len(last)), f"{last[0]['labelled']:,}", f"{statistics.fmean(accuracy):.2f}", spread,
+                     f"{ece:.3f}"])  # fmt: skip
+    return aligned(rows, right=range(1, 6))
+
+
+def _last_cycle(run: grid.GridRun) -> dict[str, Any]:
+    cycles = read_mapping(run.folder / "result.json").get("cycles")
+    return cycles[-1] if isinstance(cycles, list) and cycles and isinstance(cycles[-1], dict) else {}
+
+
+def aligned(rows: list[list[str]], right: Iterable[int] = (), width: int = 120) -> str:
+    """Rows of text as columns, the first row underlined; the last column is wrapped so that lines fit `width`."""
+    import textwrap
+
+    from_right, last = set(right), len(rows[0]) - 1
+    widths = [max(len(row[i]) for row in rows) for i in range(last + 1)]
+    widths[last] = min(widths[last], max(20, width - sum(widths[:last]) - 2 * last))
+    lines = []
+    for row in [rows[0], ["-" * size for size in widths], *rows[1:]]:
+        wrapped = textwrap.wrap(row[last], widths[last]) or [""]
+        for number, part in enumerate(wrapped):
+            cells = [*row[:last], part] if number == 0 else [""] * last + [part]
+            pairs = enumerate(zip(cells, widths, strict=True))
+            lines.append("  ".join(c.rjust(w) if i in from_right else c.ljust(w) for i, (c, w) in pairs).rstrip())
+    return "\n".join(lines)
+
+
+# --- the summary ---
+
+
+def _newer(page: Path, plan: grid.Plan) -> bool:
+    """Whether the page was made after the last of the records."""
+    made = [(run.folder / "result.json").stat().st_mtime for run in plan.runs if run.finished]
+    return page.exists() and page.stat().st_mtime >= max(made, default=0.0)
+
+
+def _summarise(folder: Path) -> None:
+    """The summary, as the workflow makes it, of the runs that are there."""
+    log = _log_file(folder, "summary.log")
+    with _started([sys.executable, "-m", "alkit", "summary", str(folder)], log, gentle=False) as process:
+        process.wait()
+
+
+def _log_file(folder: Path, name: str | None = None) -> Path:
+    path = folder / "logs" / (name or f"snakemake-{time.strftime('%Y%m%d-%H%M%S')}.log")
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise AlkitError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    return path
+
+
+def check_snakemake() -> None:
+    """Refuse to begin without the programs that a grid needs."""
+    from importlib.util import find_spec
+
+    if find_spec("snakemake") is None:
+        raise ConfigError("alkit run needs Snakemake: pip install 'alkit[grid]'")
+    for path in (grid.SNAKEFILE, grid.NOTEBOOKS):
+        if not path.exists():
+            raise ConfigError(f"{path}: not there; alkit run needs the repository, not the package alone")

@@ -1,0 +1,117 @@
+"""`alkit status`: how far every run of a study is, read from what the runs leave; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alkit.config import Study
+from alkit.errors import AlkitError, CheckpointError
+from alkit.runner import aligned, read_mapping
+
+SILENCE = 30 * 60
+"""Seconds without a word after which a run on another machine counts as stopped."""
+SIGNS = ("result.json", "failure.json", "progress.json", "run.yaml")
+
+
+def status_table(folder: str | Path, now: float | None = None) -> str:
+    """A line a run: state, cycle, epoch, accuracy so far and the age of the last sign of life.
+
+    Raises `CheckpointError` if `folder` does not exist or holds no run.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    now = time.time() if now is None else now
+    found = [(path, state_of(path, now)) for path in run_folders(folder)]
+    if not found:
+        raise CheckpointError(f"{folder}: no runs in it; expected a study's folder, such as outputs/digits")
+    rows = [["run", "state", "cycle", "epoch", "accuracy %", "age", "note"]]
+    for path, state in found:
+        rows.append([str(path.relative_to(folder)), *(state[key] for key in
+                     ("state", "cycle", "epoch", "accuracy", "age", "note"))])  # fmt: skip
+    counts = Counter(state["state"] for _, state in found)
+    total = ", ".join(f"{number} {name}" for name, number in counts.most_common())
+    return f"{aligned(rows, right=range(2, 6))}\n{len(found)} runs: {total}"
+
+
+def run_folders(folder: Path) -> Iterator[Path]:
+    """The runs of the studies at and below `folder`, begun or not, in the order of the study files."""
+    known: dict[Path, None] = {}
+    for study_file in sorted([*folder.glob("study.yaml"), *folder.glob("*/study.yaml")]):
+        try:
+            study = Study.from_yaml(study_file)
+        except AlkitError:
+            continue
+        known |= {study_file.parent / label / f"seed-{seed}": None for label in study.labels for seed in study.seeds}
+    for sign in SIGNS:
+        for depth in ("", "seed-*/", "*/seed-*/", "*/*/seed-*/"):
+            known |= {path.parent: None for path in sorted(folder.glob(depth + sign))}
+    yield from known
+
+
+def state_of(path: Path, now: float) -> dict[str, str]:
+    """What became of one run, as text."""
+    shown = {"state": "waiting", "cycle": "", "epoch": "", "accuracy": "", "age": "", "note": ""}
+    record, progress = path / "result.json", read_mapping(path / "progress.json")
+    if record.exists():
+        return shown | _finished(record, now)
+    failure = read_mapping(path / "failure.json")
+    updated = _number(progress.get("updated"))
+    if progress:
+        shown |= {
+            "cycle": f"{progress.get('cycle', '?')}/{progress.get('cycles', '?')}",
+            "epoch": f"{progress.get('epoch', '?')}/{progress.get('epochs', '?')}",
+            "age": _age(now - updated),
+        }
+        if isinstance(progress.get("accuracy"), float):
+            shown["accuracy"] = f"{100 * progress['accuracy']:.2f}"
+    if failure and _number(failure.get("time")) >= updated - 1:
+        cell = f"cell {failure['cell']}: " if failure.get("cell") else ""
+        return shown | {"state": "failed", "note": f"{cell}{failure.get('error', '')}",
+                        "age": _age(now - _number(failure.get("time")))}  # fmt: skip
+    if progress:
+        alive = is_alive(progress, now)
+        return shown | {"state": str(progress.get("state", "running")) if alive else "stopped"}
+    return shown
+
+
+def _finished(record: Path, now: float) -> dict[str, str]:
+    try:
+        last = json.loads(record.read_bytes())["cycles"][-1]
+        accuracy = f"{100 * last['accuracy']:.2f}"
+        return {"state": "finished", "cycle": f"{last['cycle']}/{last['cycle']}", "accuracy": accuracy,
+                "age": _age(now - record.stat().st_mtime)}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {"state": "failed", "note": "result.json is not a record of alkit"}
+
+
+def is_alive(progress: dict[str, Any], now: float) -> bool:
+    """Whether the process that wrote `progress` is still at work: by its id here, by its silence elsewhere."""
+    pid = progress.get("pid")
+    if progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass
+    return now - _number(progress.get("updated")) < SILENCE
+
+
+def _age(seconds: float) -> str:
+    seconds = max(0, int(seconds))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
