@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 Array = npt.NDArray[Any]
@@ -118,6 +117,8 @@ def fit_temperature(logits: Tensor | Array, labels: Tensor | Array) -> float:
     Always a positive number within `TEMPERATURES`: an end of that range where the likelihood keeps rising towards it
     (every label, or none, is the likeliest class), and 1 where T makes no difference.
     """
+    from scipy.optimize import minimize  # slow to import, and few runs fit a temperature
+
     scores, truth = _checked_logits(logits, labels)
     scores = scores - scores.gather(1, truth[:, None])  # only differences to the true class matter
     spread = float(scores.abs().mean())

@@ -8,15 +8,15 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from alkit.errors import ConfigError
 
-_held: dict[str, IO[str]] = {}  # locks live as long as the process: the system frees them however it ends
+_held: dict[str, int] = {}  # locks live as long as the process: the system frees them however it ends
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -44,11 +44,16 @@ def _claim(count: int) -> int:
         if identity in _held:
             return index
         path = Path(tempfile.gettempdir()) / f"alkit-gpu-{identity}.lock"
-        handle = path.open("a+")
+        try:
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
+            handle = os.open(path, os.O_RDONLY)  # the file may be another user's; to lock it, reading is enough
+        except OSError:
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            handle.close()
+            os.close(handle)
             continue
         _held[identity] = handle
         return index
@@ -58,14 +63,16 @@ def _claim(count: int) -> int:
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Within: algorithms that give the same bits every time, on CUDA too."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode(
+        "warn"
+    )  # torch.use_deterministic_algorithms also imports a compiler, for a second
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=True)
+        torch.set_deterministic_debug_mode(before[0])
         torch.backends.cudnn.benchmark = before[1]
 
 

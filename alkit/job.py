@@ -72,11 +72,13 @@ def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | 
     from traitlets.config import Config
 
     parameters = dict(read_yaml_file(arguments.file)) | dict(arguments.raw)
-    transport = Config({"KernelManager": {"transport": "ipc"}}) if len(scratch) < 60 else Config()
+    config = Config({"NotebookClient": {"shutdown_kernel": "immediate"}})  # all is written; a gentle end takes seconds
+    if len(scratch) < 60:  # the path of a socket must be short
+        config.KernelManager.transport = "ipc"
     try:
         papermill.execute_notebook(
             arguments.notebook, arguments.log, parameters, kernel_name="python3", progress_bar=False,
-            log_output=False, start_timeout=300, config=transport,
+            log_output=False, start_timeout=300, config=config,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         print(_COLOURS.sub("", "\n".join(error.traceback)), file=sys.stderr)

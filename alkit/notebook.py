@@ -206,13 +206,13 @@ def outputs(outputs_dir: str | Path) -> Path:
 def versions() -> str:
     """What this notebook ran with, on one line."""
     import platform
+    from importlib.metadata import version  # importing torchvision takes a second
 
     import torch
-    import torchvision
 
     import alkit
 
     return (
-        f"alkit {alkit.__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"alkit {alkit.__version__}, torch {torch.__version__}, torchvision {version('torchvision')}, "
         f"python {platform.python_version()}, {torch.get_num_threads()} threads"
     )

@@ -7,8 +7,10 @@ any epoch and go on in another process with the same bits.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -175,8 +177,21 @@ def make_optimizer(network: nn.Module, experiment: Experiment, device: torch.dev
     if device.type in ("cuda", "cpu"):
         options["fused"] = True
     if experiment.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), **options)
-    return torch.optim.SGD(network.parameters(), momentum=experiment.momentum, **options)
+        return _light(torch.optim.Adam)(network.parameters(), **options)
+    return _light(torch.optim.SGD)(network.parameters(), momentum=experiment.momentum, **options)
+
+
+@cache
+def _light(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The same optimizer without torch's compiler, which it would import for two seconds only to be left alone by it.
+
+    torch marks these methods "not to be compiled", and making the mark loads the compiler; here the mark is the method.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+        vars(function).setdefault("__dynamo_disable", function)
+    step = torch.no_grad()(inspect.unwrap(optimizer.step))
+    return type(optimizer.__name__, (optimizer,), {"step": step})
 
 
 # --- passing images through a trained network ------------------------------------------------------------------------

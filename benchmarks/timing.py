@@ -76,4 +76,5 @@ def table(rows: list[dict[str, Any]]) -> str:
         [r["name"], r["against"], f"{r['ratio']:.2f}", f"{r['low']:.2f} to {r['high']:.2f}", r["target"]] for r in rows
     ]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body])
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body])
+    return "\n".join(lines)

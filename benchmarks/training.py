@@ -15,7 +15,6 @@ from torchvision import transforms
 from alkit import Experiment
 from alkit.data import ImageSet, augment, from_arrays
 from alkit.models import Network, resnet10, resnet18
-from alkit.objectives import draw_lambdas
 from alkit.training import Trainer, predict, to_device
 from benchmarks.timing import Comparison, compare
 
@@ -138,7 +137,9 @@ def small_network(repetitions: int) -> list[Comparison]:
         data, resnet10(10), method="cmam", precision="bfloat16", model="resnet10", cmam_pairing="involution"
     )
     results.append(
-        compare("CMaM, involution", paired.train_epoch, "permutation", permuted.train_epoch, repetitions, "at least 1.15")
+        compare(
+            "CMaM, involution", paired.train_epoch, "permutation", permuted.train_epoch, repetitions, "at least 1.15"
+        )
     )
     return results
 

@@ -67,7 +67,9 @@ def test_what_an_image_looks_like_does_not_depend_on_its_batch() -> None:
 
 def test_the_draws_follow_the_generator_alone() -> None:
     first, again, other = (augment.draw("crop_flip", 9, generator(seed, "a")) for seed in (0, 0, 1))
-    assert first is not None and again is not None and other is not None
+    assert first is not None
+    assert again is not None
+    assert other is not None
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert augment.draw("none", 9, generator(0, "a")) is None
@@ -128,7 +130,7 @@ def test_normalising_leaves_the_bytes_as_they_are_and_knows_its_own_statistics()
 
 
 def test_augmenting_a_batch_is_ten_times_as_fast_as_image_by_image() -> None:
-    """Against Pillow's pipeline of crop, flip, array and normalisation; by a wide margin, so that a busy machine does not matter."""
+    """Against Pillow's pipeline of crop, flip, array and normalisation; by a margin no busy machine closes."""
     from torchvision import transforms
 
     images = random_images(256, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""Named data sets: what they hold, the steps that unbalance and shrink them, and what is said when a file is missing."""
+"""Named data sets: what they hold, the steps that unbalance and shrink them, what is said when a file is missing."""
 
 from __future__ import annotations
 
@@ -307,7 +307,8 @@ def test_the_pool_is_a_stratified_part_and_the_test_set_its_own() -> None:
     assert train.notes["class_counts"] == clean.class_counts.tolist()
     known = {image.numpy().tobytes(): int(label) for image, label in zip(full.images, full.labels, strict=True)}
     assert all(known[image.numpy().tobytes()] == label for image, label in zip(clean.images, clean.labels, strict=True))
-    assert not full.notes and len(full_test) == 360
+    assert not full.notes
+    assert len(full_test) == 360
 
 
 def test_label_noise_draws_from_all_classes_and_by_seed_alone() -> None:

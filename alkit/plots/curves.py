@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alkit.plots.style import Style, figure, in_style, percent_axis, plain, styles
-from alkit.statistics import bootstrap_interval
 
 NAMES = {
     "accuracy": "accuracy on the test images",
@@ -26,6 +25,8 @@ FEW_SEEDS = 10
 
 def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean, 95% bootstrap interval and number of seeds of `metric`, a row a label and number of labels."""
+    from alkit.statistics import bootstrap_interval  # imports scipy; a run's own plots do without
+
     rows = []
     for (label, labelled), part in frame.groupby(["label", "labelled"], sort=True):
         values = part[metric].dropna().to_numpy(dtype=np.float64)
@@ -107,6 +108,8 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
 
     Bars are means over seeds of the mean of both orders, lines their 95% bootstrap intervals, points the total gap.
     """
+    from alkit.statistics import bootstrap_interval  # imports scipy; a run's own plots do without
+
     fig, axes = figure(width=8.4, height=4.4)
     axis = axes[0, 0]
     groups = list(parts.groupby("labelled"))

@@ -24,7 +24,8 @@ def least_confidence(logits: Tensor) -> Tensor:
 def margin(logits: Tensor) -> Tensor:
     """−(p(1) − p(2)) for logits (N, C); utilities (N,) in −1..0; 0 where there is one class. Scheffer et al., 2001."""
     p = _sorted_probabilities(logits)
-    return p[:, 1] - p[:, 0] if p.shape[1] > 1 else torch.zeros_like(p[:, 0])
+    gap: Tensor = p[:, 1] - p[:, 0] if p.shape[1] > 1 else torch.zeros_like(p[:, 0])
+    return gap
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -40,7 +41,8 @@ def ranked_margin(logits: Tensor) -> Tensor:
     """
     p = _sorted_probabilities(logits)
     ranks = torch.arange(1, p.shape[1], device=p.device, dtype=p.dtype)
-    return -((p[:, :-1] - p[:, 1:]) / ranks).sum(1)
+    summed: Tensor = ((p[:, :-1] - p[:, 1:]) / ranks).sum(1)
+    return -summed
 
 
 def bald(log_probs: Tensor) -> Tensor:

@@ -1,0 +1,534 @@
+"""One's own folders of images, the cache of decoded sets, and pixels that are not in memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alkit import Experiment
+from alkit.data import ImageSet, augment, cache, decode, folder, load_dataset, pool_facts
+from alkit.data.pixels import FilePixels, MemmapPixels, TensorPixels, prefetched
+from alkit.errors import ConfigError, DataError
+from alkit.randomness import generator
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def picture(seed: int, width: int = 20, height: int = 20, mode: str = "RGB") -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def fill(root: Path, count: int = 6, parts: tuple[str, ...] = ("train", "test"), **kind: Any) -> Path:
+    for number, part in enumerate(parts):
+        for label, name in enumerate(("ant", "bee")):
+            place = root / part / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                picture(100 * number + 10 * label + i, **kind).save(place / f"{i}.png")
+    return root
+
+
+# --- layouts ---
+
+
+def test_a_folder_of_train_and_test_holds_its_images_in_the_order_of_their_names(tmp_path: Path) -> None:
+    train, test = load_dataset("folder", fill(tmp_path / "set"))
+    assert train.class_names == ("ant", "bee")
+    assert (len(train), len(test), train.shape) == (12, 12, (3, 20, 20))
+    assert train.labels.tolist() == [0] * 6 + [1] * 6
+    for index, seed in ((0, 0), (7, 11)):
+        assert np.array_equal(train.images[index].permute(1, 2, 0).numpy(), np.asarray(picture(seed)))
+    assert np.array_equal(test.images[7].permute(1, 2, 0).numpy(), np.asarray(picture(111)))
+    np.testing.assert_allclose(train.mean, (train.images.double() / 255).mean((0, 2, 3)))
+    assert pool_facts(Experiment(dataset="folder", data_root=str(tmp_path / "set"))) == (12, 2)
+
+
+@pytest.mark.parametrize("part", [".", "train"])
+def test_one_folder_is_split_by_seed_and_by_class(tmp_path: Path, part: str) -> None:
+    root = fill(tmp_path / "set", count=10, parts=(part,))
+    train, test = load_dataset("folder", root)
+    assert (train.class_counts.tolist(), test.class_counts.tolist()) == ([8, 8], [2, 2])
+    seen = {image.numpy().tobytes() for image in train.images} | {image.numpy().tobytes() for image in test.images}
+    assert len(seen) == 20
+    again, other = load_dataset("folder", root)[1], load_dataset("folder", root, dataset_seed=1)[1]
+    assert torch.equal(test.images, again.images)
+    assert not torch.equal(test.images, other.images)
+    half, _ = load_dataset("folder", root, test_fraction=0.5)
+    assert len(half) == 10
+    assert pool_facts(Experiment(dataset="folder", data_root=str(root), test_fraction=0.5)) == (10, 2)
+
+
+def test_a_layout_that_is_not_understood_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="data_root"):
+        load_dataset("folder")
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        load_dataset("folder", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: expected a folder a class"):
+        load_dataset("folder", tmp_path / "empty")
+    root = fill(tmp_path / "set")
+    (root / "test" / "wasp").mkdir()
+    with pytest.raises(DataError, match=r"test/wasp: a class without training images"):
+        load_dataset("folder", root)
+    (root / "train" / "wasp").mkdir()
+    with pytest.raises(DataError, match=r"train/wasp: no images in this class"):
+        load_dataset("folder", root)
+
+
+def test_hidden_files_and_what_file_managers_leave_are_no_images(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (root / "train" / "ant" / name).write_bytes(b"x")
+    (root / "train" / ".cache").mkdir()
+    assert len(load_dataset("folder", root)[0]) == 12
+
+
+# --- kinds of images ---
+
+
+def save_odd_images(place: Path) -> dict[str, tuple[int, int, int]]:
+    """One image of every odd kind, most of them plain; the colour that each should have."""
+    place.mkdir(parents=True)
+    red, size = (200, 30, 40), (30, 20)
+    plain = Image.new("RGB", size, red)
+    plain.save(place / "rgb.png")
+    plain.convert("L").save(place / "grey.png")
+    plain.convert("P", palette=Image.Palette.ADAPTIVE).save(place / "palette.gif")
+    plain.convert("CMYK").save(place / "cmyk.jpg", quality=95)
+    plain.convert("CMYK").save(place / "cmyk.tif")
+    Image.new("RGBA", size, (*red, 0)).save(place / "clear.png")
+    Image.new("LA", size, (90, 255)).save(place / "grey_alpha.png")
+    Image.new("1", size, 1).save(place / "bit.png")
+    Image.fromarray(np.full((20, 30), 128 * 256 + 7, np.uint16)).save(place / "deep.png")
+    Image.fromarray(np.full((20, 30), 0.5, np.float32)).save(place / "float.tif")
+    see_through = Image.new("P", size, 0)
+    see_through.putpalette([*red, 0, 0, 0])
+    see_through.save(place / "palette_clear.png", transparency=0)
+    plain.resize((7, 400)).save(place / "tall.WEBP", lossless=True)
+    plain.resize((1, 1)).save(place / "dot.bmp")
+    grey = (round(0.299 * 200 + 0.587 * 30 + 0.114 * 40),) * 3
+    return {
+        "rgb.png": red, "grey.png": grey, "palette.gif": red, "cmyk.jpg": red, "cmyk.tif": red,
+        "clear.png": (255,) * 3, "grey_alpha.png": (90,) * 3, "bit.png": (255,) * 3, "deep.png": (128,) * 3,
+        "float.tif": (128,) * 3, "palette_clear.png": (255,) * 3, "tall.WEBP": red, "dot.bmp": red,
+    }  # fmt: skip
+
+
+def test_every_odd_kind_of_image_keeps_its_colour(tmp_path: Path) -> None:
+    colours = save_odd_images(tmp_path / "set" / "train" / "odd")
+    fill(tmp_path / "other", parts=(".",))
+    for part in ("train", "test"):
+        (tmp_path / "set" / part).mkdir(exist_ok=True)
+        (tmp_path / "set" / part / "plain").symlink_to(tmp_path / "other" / "ant")
+    train, _ = load_dataset("folder", tmp_path / "set")
+    assert train.shape == (3, folder.DEFAULT_SIZE, folder.DEFAULT_SIZE)  # sizes differ, and none was asked for
+    for index, name in enumerate(sorted(colours)):
+        image = train.images[train.labels == 0][index].float()
+        expected = torch.tensor(colours[name]).float()
+        assert (image - expected[:, None, None]).abs().max() <= 3, name
+
+
+def test_images_are_resized_to_their_shorter_side_and_the_centre_is_kept(tmp_path: Path) -> None:
+    striped = Image.new("RGB", (90, 30), "black")
+    striped.paste("white", (30, 0, 60, 30))
+    striped.save(tmp_path / "a.png")
+    assert (decode.decode(tmp_path / "a.png", 30, 3) == 255).all()
+    assert decode.decode(tmp_path / "a.png", 10, 1).shape == (10, 10, 1)
+    assert (decode.decode(tmp_path / "a.png", 10, 1)[:, 2:8] == 255).all()
+
+
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.new("RGB", (16, 16), "black")
+    image.paste("white", (0, 0, 16, 8))  # the upper half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright
+    image.save(tmp_path / "a.png", exif=exif)
+    found = decode.decode(tmp_path / "a.png", 16, 1)[..., 0]
+    assert (found[:, 8:] == 255).all()
+    assert (found[:, :8] == 0).all()
+    Image.new("RGB", (10, 30)).save(tmp_path / "b.png", exif=exif)
+    assert decode.look(tmp_path / "b.png") == (30, 10, False)
+
+
+def test_a_set_of_grey_images_has_one_channel(tmp_path: Path) -> None:
+    train, _ = load_dataset("folder", fill(tmp_path / "set", mode="L", width=24))
+    assert train.shape == (1, 20, 20)
+    assert len(train.mean) == 1
+
+
+def test_the_own_size_is_kept_only_where_all_images_share_a_small_one(tmp_path: Path) -> None:
+    assert load_dataset("folder", fill(tmp_path / "a", width=40, height=28))[0].shape == (3, 28, 28)
+    assert load_dataset("folder", fill(tmp_path / "b", width=300, height=300, count=2))[0].shape == (3, 64, 64)
+    assert load_dataset("folder", tmp_path / "a", image_size=16)[0].shape == (3, 16, 16)
+
+
+# --- broken files ---
+
+
+@pytest.mark.parametrize("content", ["text", "cut", "empty", "bomb"])
+def test_a_file_that_is_not_an_image_is_refused_by_name_or_skipped_and_counted(tmp_path: Path, content: str) -> None:
+    root = fill(tmp_path / "set", width=60, height=60)
+    bad = root / "train" / "ant" / "3.png"
+    whole = bad.read_bytes()
+    huge = whole[:16] + (2**20).to_bytes(4, "big") * 2 + whole[24:]  # a header of 2^40 pixels
+    bad.write_bytes({"text": b"hello", "cut": whole[: len(whole) // 2], "empty": b"", "bomb": huge}[content])
+    with pytest.raises(DataError, match=r"train/ant/3\.png: not an image that can be read .*skip_broken") as caught:
+        load_dataset("folder", root)
+    assert "\n" not in str(caught.value)
+    train, test = load_dataset("folder", root, skip_broken=True)
+    assert (train.class_counts.tolist(), len(test)) == ([5, 6], 12)
+    assert train.notes["files_skipped"] == 1
+    assert train.notes["skipped"] == ["train/ant/3.png"]
+    assert np.array_equal(train.images[3].permute(1, 2, 0).numpy(), np.asarray(picture(4, 60, 60)))
+    with pytest.raises(DataError, match=r"train/ant/3\.png"):  # the cache that skipping left is no excuse
+        load_dataset("folder", root)
+
+
+# --- the cache ---
+
+
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The paths decoded from now on."""
+    seen: list[Path] = []
+    original = decode.decode
+
+    def counting(path: Path, size: int, channels: int) -> Any:
+        seen.append(path)
+        return original(path, size, channels)
+
+    monkeypatch.setattr(decode, "decode", counting)
+    return seen
+
+
+def test_a_set_is_decoded_once_and_again_when_a_file_or_a_parameter_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, seen = fill(tmp_path / "set"), builds(monkeypatch)
+    first, _ = load_dataset("folder", root)
+    assert len(seen) == 24
+    again, _ = load_dataset("folder", root, pool_size=6, label_noise=0.5)
+    assert len(seen) == 24
+    assert len(again) == 6
+    load_dataset("folder", root, image_size=10)
+    assert len(seen) == 48
+    picture(777).save(root / "train" / "ant" / "0.png")
+    changed, _ = load_dataset("folder", root)
+    assert len(seen) == 72
+    assert not torch.equal(first.images[0], changed.images[0])
+
+
+@pytest.mark.parametrize("harm", ["flip a bit", "cut", "no manifest", "manifest cut", "left half-written"])
+def test_a_cache_that_is_not_whole_is_made_again(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    root = fill(tmp_path / "set")
+    expected, _ = load_dataset("folder", root)
+    (place,) = (own_cache / "decoded").glob("folder-????????????????")
+    pixels, manifest = place / "pixels.bin", place / "manifest.json"
+    content, state = pixels.read_bytes(), pixels.stat()
+    if harm == "flip a bit":
+        pixels.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        os.utime(pixels, ns=(state.st_atime_ns, state.st_mtime_ns))
+    elif harm == "cut":
+        pixels.write_bytes(content[:-1])
+    elif harm == "no manifest":
+        manifest.unlink()
+    elif harm == "manifest cut":
+        manifest.write_text(manifest.read_text()[:-20])
+    else:
+        place.rename(place.with_name(f"{place.name}.building"))
+        (place.with_name(f"{place.name}.building") / "manifest.json").unlink()
+    seen = builds(monkeypatch)
+    found, _ = load_dataset("folder", root)
+    assert len(seen) == 24
+    assert torch.equal(found.images, expected.images)
+    assert pixels.read_bytes() == content
+    assert len(list((own_cache / "decoded").iterdir())) == 2  # the set and its lock
+
+
+def test_an_error_while_decoding_leaves_nothing_behind(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "set")
+
+    def fail(path: Path, size: int, channels: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "decode", fail)
+        with pytest.raises(KeyboardInterrupt):
+            load_dataset("folder", root)
+    assert [path.suffix for path in (own_cache / "decoded").iterdir()] == [".lock"]
+    assert len(load_dataset("folder", root)[0]) == 12
+
+
+def test_two_processes_that_start_together_decode_once(tmp_path: Path, own_cache: Path) -> None:
+    root = fill(tmp_path / "set", count=4)
+    program = (
+        "import sys, time\nfrom alkit.data import decode, load_dataset\n"
+        "original, seen = decode.decode, []\n"
+        "def slow(*args, **kwargs):\n    seen.append(1); time.sleep(0.02)\n    return original(*args, **kwargs)\n"
+        "decode.decode = slow\ntrain, _ = load_dataset('folder', sys.argv[1])\n"
+        "print(len(seen), int(train.images.long().sum()))"
+    )
+    command = [sys.executable, "-c", program, str(root)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=120)[0].split() for process in running]
+    assert sorted(int(count) for count, _ in answers) == [0, 16]
+    assert answers[0][1] == answers[1][1]
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ALKIT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match="the cache cannot be written"):
+        load_dataset("folder", fill(tmp_path / "set"))
+
+
+def test_a_disk_without_room_is_noticed_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("alkit.data.cache.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match="are free"):
+        load_dataset("folder", fill(tmp_path / "set"))
+
+
+# --- pixels that are not in memory ---
+
+
+def test_a_set_too_large_for_memory_stays_mapped_and_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "set", count=30)
+    small, _ = load_dataset("folder", root)
+    monkeypatch.setattr(cache, "IN_MEMORY_BYTES", 0)
+    large, _ = load_dataset("folder", root)
+    assert isinstance(small.pixels, TensorPixels)
+    assert isinstance(large.pixels, MemmapPixels)
+    assert torch.equal(small.images, large.images)
+    assert small.mean == large.mean
+    indices = torch.tensor([59, 3, 3, 0, 41])
+    draws = augment.draw("crop_flip", 5, generator(0, "d"))
+    assert draws is not None
+    assert torch.equal(small.take(indices), large.take(indices))
+    batches, drawn = indices.split(2), draws.split(2)
+    for ours, theirs in zip(
+        small.stream(batches, "crop_flip", drawn), large.stream(batches, "crop_flip", drawn), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    part = torch.tensor([7, 2, 50])
+    assert torch.equal(small.select(part).select(part[:1] - 7).images, large.select(part).select(part[:1] - 7).images)
+
+
+class SlowPixels(TensorPixels):
+    """Takes longer over early batches than over late ones, and fails where asked to."""
+
+    def take(self, indices: torch.Tensor, crops: torch.Tensor | None = None) -> torch.Tensor:
+        first = int(indices[0])
+        threading.Event().wait(0.02 if first % 2 == 0 else 0)
+        if first == 8:
+            raise DataError("8.png: broken")
+        taken.append(first)
+        return super().take(indices)
+
+
+taken: list[int] = []
+
+
+def test_batches_prepared_ahead_come_in_order_and_an_error_comes_in_its_turn() -> None:
+    taken.clear()
+    images = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
+    batches = torch.arange(20).split(1)
+    stream = prefetched(SlowPixels(images, prefetch=3), batches, [None] * 20)
+    received: list[int] = []
+    with pytest.raises(DataError, match=r"8\.png: broken"):
+        received.extend(int(batch) for batch in stream)
+    assert received == list(range(8))
+    assert max(taken) <= 8 + 4  # no further ahead than asked for
+
+
+def test_a_consumer_that_stops_early_stops_the_threads() -> None:
+    taken.clear()
+    images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1)
+    before = threading.active_count()
+    stream = prefetched(SlowPixels(images, prefetch=2), torch.arange(8).split(1), [None] * 8)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert len(taken) < 8
+
+
+# --- ImageNet ---
+
+
+def imagenet_like(root: Path, train: str = "train", val: str = "val") -> Path:
+    for part, count in ((train, 5), (val, 3)):
+        for name in ("n01", "n02"):
+            place = root / part / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                picture(i, 90 + 10 * i, 70).resize((300, 240)).save(place / f"{name}_{i}.JPEG", quality=95)
+    return root
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("train_task12", "validation")])
+@pytest.mark.parametrize("below", [".", "imagenet"])
+def test_imagenet_is_decoded_from_either_layout(tmp_path: Path, names: tuple[str, str], below: str) -> None:
+    imagenet_like(tmp_path / below, *names)
+    train, test = load_dataset("imagenet", tmp_path, image_size=28)
+    assert isinstance(train.pixels, FilePixels)
+    assert (len(train), len(test), train.shape, train.augmentation) == (10, 6, (3, 28, 28), "resized_crop_flip")
+    assert train.class_names == ("n01", "n02")
+    assert train.mean == (0.485, 0.456, 0.406)
+    assert load_dataset("imagenet", tmp_path)[0].shape == (3, 224, 224)
+    assert pool_facts(Experiment(dataset="imagenet", data_root=str(tmp_path))) == (10, 2)
+
+
+def test_imagenet_is_evaluated_on_resize_256_and_centre_crop_224(tmp_path: Path) -> None:
+    from torchvision import transforms
+
+    imagenet_like(tmp_path)
+    path = tmp_path / "val" / "n01" / "n01_1.JPEG"
+    with Image.open(path) as image:
+        usual = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
+        expected = usual(image.convert("RGB")).int()
+    _, test = load_dataset("imagenet", tmp_path)
+    found = test.take(torch.tensor([1]))[0].int()
+    assert found.shape == (3, 224, 224)
+    assert (found - expected).abs().float().mean() < 1.0
+
+
+def test_imagenets_crops_follow_the_draws_and_nothing_else(tmp_path: Path) -> None:
+    imagenet_like(tmp_path)
+    train, _ = load_dataset("imagenet", tmp_path, image_size=24)
+    indices = torch.tensor([4, 0, 9, 4])
+    draws = augment.draw("resized_crop_flip", 4, generator(0, "d"))
+    assert draws is not None
+    whole = torch.cat(list(train.stream([indices], "resized_crop_flip", [draws])))
+    single = torch.cat(list(train.stream(indices.split(1), "resized_crop_flip", draws.split(1))))
+    assert torch.equal(whole, single)
+    assert not torch.equal(whole[0], whole[3])
+    plain = torch.cat(list(train.stream([indices])))
+    assert torch.equal(plain[0], plain[3])
+    padded = torch.cat(list(train.stream([indices], "crop_flip", [draws])))
+    assert torch.equal(padded, augment.crop_flip(plain, draws))
+
+
+def test_a_crop_has_the_area_and_aspect_drawn_and_lies_in_the_image() -> None:
+    draws = torch.rand(2000, 5, generator=generator(0, "boxes"), dtype=torch.float64)
+    for row in draws.tolist():
+        left, top, width, height = decode.crop_box(400, 300, row)
+        assert 0 <= left <= left + width <= 400 + 1e-9
+        assert 0 <= top <= top + height <= 300 + 1e-9
+        area = (0.08 + 0.92 * row[3]) * 400 * 300
+        if width < 400 and height < 300:
+            assert width * height == pytest.approx(area)
+            assert 3 / 4 - 1e-9 <= width / height <= 4 / 3 + 1e-9
+        else:
+            assert width * height <= area + 1e-6
+
+
+def test_a_mirrored_crop_is_the_mirror_image_of_the_crop(tmp_path: Path) -> None:
+    picture(0, 50, 40).save(tmp_path / "a.png")
+    plain, mirrored = (
+        decode.decode_for_batch(tmp_path / "a.png", 20, 3, [0.3, 0.6, flip, 0.4, 0.7]) for flip in (0.9, 0.1)
+    )
+    assert np.array_equal(plain[:, ::-1], mirrored)
+
+
+def test_a_broken_file_of_imagenet_is_named_when_its_turn_comes_or_skipped_before(tmp_path: Path) -> None:
+    imagenet_like(tmp_path)
+    (tmp_path / "train" / "n02" / "n02_1.JPEG").write_bytes(b"nothing")
+    train, _ = load_dataset("imagenet", tmp_path, image_size=16)
+    with pytest.raises(DataError, match=r"n02_1\.JPEG: not an image"):
+        list(train.stream(torch.arange(10).split(2)))
+    train, _ = load_dataset("imagenet", tmp_path, image_size=16, skip_broken=True)
+    assert train.class_counts.tolist() == [5, 4]
+    assert train.notes["skipped"] == ["train/n02/n02_1.JPEG"]
+    assert len(list(train.stream(torch.arange(9).split(2)))) == 5
+
+
+def test_validation_images_that_are_not_sorted_into_classes_are_explained(tmp_path: Path) -> None:
+    imagenet_like(tmp_path, val="val_elsewhere")
+    with pytest.raises(DataError, match="sorted into folders of their classes"):
+        load_dataset("imagenet", tmp_path)
+
+
+def write_imagenet64(root: Path, per_part: int = 4) -> np.ndarray:
+    root.mkdir(parents=True, exist_ok=True)
+    source = np.random.default_rng(0)
+    images = source.integers(0, 256, (11 * per_part, 3 * 64 * 64), dtype=np.uint8)
+    for part in range(11):
+        rows = slice(part * per_part, (part + 1) * per_part)
+        name = "val_data.npz" if part == 10 else f"train_data_batch_{part + 1}.npz"
+        save = np.savez if part % 2 else np.savez_compressed
+        save(root / name, data=images[rows], labels=np.arange(rows.start, rows.stop) % 1000 + 1, mean=np.zeros(12288))
+    return images.reshape(-1, 3, 64, 64)
+
+
+def test_imagenet64_is_unpacked_once_from_its_npz_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "IN_MEMORY_BYTES", 0)
+    images = write_imagenet64(tmp_path / "imagenet64")
+    train, test = load_dataset("imagenet64", tmp_path)
+    assert isinstance(train.pixels, MemmapPixels)
+    assert train.num_classes == 1000
+    assert train.labels.tolist() == list(range(40))
+    assert np.array_equal(train.images.numpy(), images[:40])
+    assert np.array_equal(test.images.numpy(), images[40:])
+    assert pool_facts(Experiment(dataset="imagenet64", data_root=str(tmp_path))) == (40, 1000)
+    with pytest.raises(ConfigError, match="image_size: imagenet64"):
+        load_dataset("imagenet64", tmp_path, image_size=32)
+
+
+def test_imagenet64_names_the_file_that_is_missing_cut_or_a_pickle(tmp_path: Path) -> None:
+    write_imagenet64(tmp_path)
+    part = tmp_path / "train_data_batch_4.npz"
+    content = part.read_bytes()
+    part.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"train_data_batch_4\.npz: cannot be read"):
+        load_dataset("imagenet64", tmp_path)
+    np.savez(part, data=np.zeros((4, 5), np.uint8), labels=np.ones(4))
+    with pytest.raises(DataError, match=r"train_data_batch_4\.npz: expected 'data' of bytes"):
+        load_dataset("imagenet64", tmp_path)
+    np.savez(part, data=np.zeros((4, 12288), np.uint8), labels=np.array([object()] * 4))
+    with pytest.raises(DataError, match=r"train_data_batch_4\.npz: cannot be read"):
+        load_dataset("imagenet64", tmp_path)
+    part.unlink()
+    with pytest.raises(DataError, match=r"train_data_batch_4\.npz: missing"):
+        load_dataset("imagenet64", tmp_path)
+    assert zipfile.is_zipfile(tmp_path / "val_data.npz")
+
+
+def test_caltech101_leaves_out_its_background_class(tmp_path: Path) -> None:
+    for name in ("BACKGROUND_Google", "accordion", "wrench"):
+        place = tmp_path / "caltech101" / "101_ObjectCategories" / name
+        place.mkdir(parents=True)
+        for i in range(5):
+            picture(i, 80 + i, 70).save(place / f"image_{i:04}.jpg")
+    train, test = load_dataset("caltech101", tmp_path)
+    assert train.class_names == ("accordion", "wrench")
+    assert (len(train), len(test), train.shape) == (8, 2, (3, 64, 64))
+
+
+def test_a_set_of_every_kind_goes_through_the_same_calls(tmp_path: Path) -> None:
+    imagenet_like(tmp_path / "a")
+    sets: list[ImageSet] = [load_dataset("imagenet", tmp_path / "a", image_size=32)[0], load_dataset("digits")[0]]
+    for data in sets:
+        moved = data.to("cpu")
+        images = next(iter(moved.stream([torch.arange(3)])))
+        assert moved.normalise(images).shape == (3, *data.shape)
+        assert len(moved.select(torch.tensor([1, 2]))) == 2
