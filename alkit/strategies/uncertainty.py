@@ -31,7 +31,8 @@ def margin(logits: Tensor) -> Tensor:
 def entropy(logits: Tensor) -> Tensor:
     """−Σ p log p in nats for logits (N, C), with 0·log 0 = 0; utilities (N,) in 0..log C. Shannon, 1948."""
     p = _sorted_probabilities(logits)
-    return torch.special.entr(p).sum(1)
+    summed: Tensor = torch.special.entr(p).sum(1)
+    return summed
 
 
 def ranked_margin(logits: Tensor) -> Tensor:
@@ -59,7 +60,8 @@ def bald(log_probs: Tensor) -> Tensor:
         mean += p
         expected += torch.special.entr(p).sum(1)
     count = len(log_probs)
-    return (torch.special.entr(mean / count).sum(1) - expected / count).clamp_min(0)
+    information: Tensor = torch.special.entr(mean / count).sum(1) - expected / count
+    return information.clamp_min(0)
 
 
 SCORES = {
