@@ -69,12 +69,14 @@ def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | 
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.iorw import read_yaml_file
+    from papermill.log import logger
     from traitlets.config import Config
 
+    logger.setLevel("ERROR")  # not its "unknown parameter": a cell lists a few, the notebook refuses what it must
     parameters = dict(read_yaml_file(arguments.file)) | dict(arguments.raw)
     config = Config({"NotebookClient": {"shutdown_kernel": "immediate"}})  # all is written; a gentle end takes seconds
-    if len(scratch) < 60:  # the path of a socket must be short
-        config.KernelManager.transport = "ipc"
+    if len(scratch) < 60:  # the path of a socket must be short; sockets of other jobs lie in other folders
+        config.KernelManager.update(transport="ipc", ip=f"{scratch}/kernel", connection_file=f"{scratch}/kernel.json")
     try:
         papermill.execute_notebook(
             arguments.notebook, arguments.log, parameters, kernel_name="python3", progress_bar=False,
