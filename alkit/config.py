@@ -170,6 +170,9 @@ class Experiment(_Checked):
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between two checkpoints within a cycle")
     keep_models: bool = Field(False, description="keep every cycle's weights in the papers' checkpoint layout")
     protocol: Literal["corrected", "released"] = "corrected"
+    program: str | None = Field(
+        None, description="with `protocol: released`: only the quirks seen in this program; null: those of any"
+    )
     quirks: dict[str, bool] = Field({}, description="state of single quirks (`alkit quirks`)")
 
     @field_validator("method")
@@ -186,7 +189,7 @@ class Experiment(_Checked):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        quirk_states(self.protocol, self.quirks, get_method(self.method), self.dataset)
+        quirk_states(self.protocol, self.quirks, get_method(self.method), self.dataset, self.program)
         if self.subset is not None and self.subset < self.budget:
             raise ValueError(f"subset: {self.subset} candidates cannot give a budget of {self.budget}")
         if self.early_stopping is not None and not self.validation_size:
@@ -211,7 +214,7 @@ class Experiment(_Checked):
     @property
     def quirk_states(self) -> dict[str, bool]:
         """The state of every quirk that applies to this run."""
-        return quirk_states(self.protocol, self.quirks, self.row, self.dataset)
+        return quirk_states(self.protocol, self.quirks, self.row, self.dataset, self.program)
 
     def quirk(self, name: str) -> bool:
         """Whether the quirk `name` is switched on; one that does not apply is off."""

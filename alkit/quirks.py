@@ -203,16 +203,27 @@ _ENTRIES = [
 
 QUIRKS: dict[str, Quirk] = {entry.id: entry for entry in _ENTRIES}
 
+PROGRAMS: tuple[str, ...] = tuple(dict.fromkeys(program for quirk in _ENTRIES for program in quirk.programs))
+"""The released programs that a quirk was seen in."""
 
-def quirk_states(protocol: str, chosen: dict[str, bool], method: Method, dataset: str) -> dict[str, bool]:
+
+def quirk_states(
+    protocol: str, chosen: dict[str, bool], method: Method, dataset: str, program: str | None = None
+) -> dict[str, bool]:
     """The state of every quirk that applies to `method` on `dataset`.
 
-    Raises `ConfigError` for a quirk in `chosen` that does not exist or does not apply.
+    `protocol: released` switches on those seen in `program` (None: in any). Raises `ConfigError` for a quirk in
+    `chosen` that does not exist or does not apply, and for a program that no quirk was seen in.
     """
+    if program is not None and program not in PROGRAMS:
+        raise ConfigError(f"program: no program '{program}'{nearest(program, PROGRAMS)}; known: {', '.join(PROGRAMS)}")
     for name in chosen:
         if name not in QUIRKS:
             raise ConfigError(f"quirks: no quirk '{name}'{nearest(name, QUIRKS)} (`alkit quirks` lists them)")
         if not QUIRKS[name].applies(method, dataset):
             raise ConfigError(f"quirks: '{name}' does not apply to method '{method.id}' on data set '{dataset}'")
-    released = protocol == "released"
-    return {name: chosen.get(name, released) for name, quirk in QUIRKS.items() if quirk.applies(method, dataset)}
+    return {
+        name: chosen.get(name, protocol == "released" and program in (None, *quirk.programs))
+        for name, quirk in QUIRKS.items()
+        if quirk.applies(method, dataset)
+    }

@@ -117,3 +117,14 @@ def test_a_protocol_sets_every_quirk_that_applies_and_one_can_be_set_by_itself()
         "ece_drops_full_confidence": True,
     }
     assert not any(Experiment(method="oo4al").quirk_states.values())
+
+
+def test_one_programs_quirks_are_those_seen_in_it() -> None:
+    any_program = Experiment(protocol="released")
+    oo4al = Experiment(protocol="released", program="OO4AL")
+    assert oo4al.quirk("warm_start")
+    assert any_program.quirk("ranking_loss_for_all")
+    assert not oo4al.quirk("ranking_loss_for_all"), "TA-VAAL's accident, not OO4AL's"
+    assert not any(Experiment(program="OO4AL").quirk_states.values()), "corrected has none, whatever the program"
+    with pytest.raises(ConfigError, match=r"program: no program 'OO4LA'; did you mean 'OO4AL'"):
+        Experiment(protocol="released", program="OO4LA")
