@@ -26,7 +26,7 @@ from alkit.statistics import area_under_budget_curve, paired_test
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
 _NOT_COMPARED = {
-    "label", "seed", "protocol", "quirks", "data_root", "device", "threads", "eval_batch_size", "compile",
+    "label", "seed", "protocol", "program", "quirks", "data_root", "device", "threads", "eval_batch_size", "compile",
     "checkpoint_seconds", "keep_models",
 }  # fmt: skip
 
