@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from alkit.errors import ConfigError, nearest
 from alkit.methods import METHODS, Method, get_method
 from alkit.quirks import quirk_states
+from alkit.study_yaml import read_yaml
 
 _NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -25,7 +26,7 @@ Real = Annotated[float, BeforeValidator(_numeral), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$")]
 
@@ -45,7 +46,7 @@ class _Checked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -323,50 +324,26 @@ class Study(_Checked):
         return Experiment(**(defaults | self.parameters | own | {k: v for k, v in overrides.items() if k != "label"}))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' is given twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, read safely; `ConfigError` of one line if there is none."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error.__class__.__name__})") from None
-    try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise ConfigError(f"{path}: does not parse{where}: {problem}") from None
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"{path}: expected parameters as 'key: value' lines")
-    return content
-
-
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake of a validation, as `key: what was expected, not 'what came'`."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    known = set(model.model_fields) | (set(Study.model_fields) if model is Experiment else set())
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown parameter{nearest(key, known)}"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        if model is Experiment and key in Study.own_keys():
+            return f"{key}: not a parameter of a run; it belongs at the top of a study file"
+        return f"{key}: unknown parameter{nearest(key, [*model.model_fields, *Study.own_keys()])}"
+    message = re.sub("^(Input|String) should", "expected", first["msg"].removeprefix("Value error, "))
+    message = message.replace("expected be ", "expected ").replace("expected match pattern", "expected text like")
     if first["type"] == "value_error":
         return message if not key or message.startswith(f"{key}:") else f"{key}: {message}"
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"{key}: {message}, not {shown}"
+    return f"{key}: {message}, not {_shown(first['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, cut short: aliases make values that are far longer than their file."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, 60, 60
+    try:
+        return short.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a value of type {type(value).__name__}"

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class AlkitError(Exception):
     """A mistake in what was asked for, or a state of the machine that the user can mend."""
 
+    def __str__(self) -> str:
+        """One line, whatever names and values it quotes: line ends and control characters are spelt out."""
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class ConfigError(AlkitError, ValueError):
     """A parameter that does not exist, has the wrong type or cannot be met."""

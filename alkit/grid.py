@@ -20,11 +20,12 @@ from typing import Any
 
 import yaml
 
-from alkit.config import FREE_PARAMETERS, Experiment, Study, read_yaml
+from alkit.config import FREE_PARAMETERS, Experiment, Study
 from alkit.errors import CheckpointError, ConfigError, nearest
 from alkit.files import sha256, write_text
 from alkit.methods import METHODS
 from alkit.pretext.settings import pretext_key
+from alkit.study_yaml import read_yaml
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -283,6 +284,8 @@ def parameters_before(run: GridRun) -> tuple[dict[str, Any], str | None]:
             raise CheckpointError(
                 f"{record}: not a record of alkit; move it away or begin anew with --rerun {run.label}"
             ) from None
+    if not (run.folder / "run.yaml").exists():  # removed under the run; the checkpoint knows, and refuses by itself
+        return run.experiment.model_dump(mode="json"), None
     return _read_quietly(run.folder / "run.yaml"), None
 
 
