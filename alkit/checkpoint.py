@@ -59,7 +59,12 @@ def _read(path: Path) -> dict[str, Any]:
     head, _, payload = content.partition(b"\n")
     if head != _MAGIC + hashlib.sha256(payload).hexdigest().encode():
         raise CheckpointError(f"{path}: truncated or damaged (its checksum does not hold)")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception:  # whole, but not what save_checkpoint writes; torch and its unpickler raise what they like
+        state = None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a checkpoint of alkit")
     return state
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from alkit.errors import AlkitError
 
@@ -30,16 +30,23 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"alkit: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        print(AlkitError(f"alkit: {error.filename or ''}: {error.strerror or error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nalkit: stopped. The same command goes on from the last checkpoints.", file=sys.stderr)
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{AlkitError(f'{self.prog}: {message} (`{self.prog} --help` tells more)')}\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="alkit", description="Reproducible deep active learning, notebook first.")
+    top = _Parser(prog="alkit", description="Reproducible deep active learning, notebook first.")
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
@@ -54,11 +61,14 @@ def parser() -> argparse.ArgumentParser:
     summary = add("summary", make_summary, "make the summary of a study's finished runs")
     summary.add_argument("folder", type=Path, metavar="DIR", help="a study's folder")
     summary.add_argument("--data-root", metavar="DIR", help="where the images are, if not where the runs found them")
-    evaluate = add("evaluate", evaluate_checkpoints, "evaluate released checkpoints on a data set")
-    evaluate.add_argument("pattern", metavar="GLOB", help="checkpoints, e.g. 'weights/*.pth' (in quotes)")
+    evaluate = add("evaluate", evaluate_checkpoints, "evaluate checkpoints: the papers' released ones, or a run's")
+    evaluate.add_argument("pattern", metavar="GLOB", help="checkpoints, e.g. 'DIR/seed-{seed}/*_cycle{cycle}.pth' or "
+                          "'DIR/*/*.pth' (in quotes)")  # fmt: skip
     evaluate.add_argument("--dataset", required=True, metavar="NAME", help="`alkit datasets` lists them")
     evaluate.add_argument("--data-root", metavar="DIR", help="folder that holds the data set")
     evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="also write the table there")
+    evaluate.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                          help="a parameter, e.g. image_size 64, test_size 1000 or protocol released")  # fmt: skip
     add("methods", list_methods, "list the methods")
     add("datasets", list_datasets, "list the data sets")
     quirks = add("quirks", list_quirks, "list the known differences between papers and their programs")
@@ -67,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "run a study: every method × seed of its file that is not finished yet"
     run = commands.add_parser("run", help=text, description=text[0].upper() + text[1:] + ".")
     run.set_defaults(command=run_study)
@@ -95,7 +105,10 @@ def _count(text: str) -> int:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError("expected names with commas between them")
+    return names
 
 
 def _seeds(text: str) -> list[int]:
@@ -107,8 +120,8 @@ def _seeds(text: str) -> list[int]:
         if len(first) > 18 or len(last) > 18 or (dash and int(last) - int(first) > 100_000):
             raise argparse.ArgumentTypeError(f"'{part}' is too many seeds, or too large a one")
         seeds += range(int(first), int(last if dash else first) + 1)
-    if not seeds:
-        raise argparse.ArgumentTypeError("expected seeds as 0,1,2 or 0-9")
+        if not seeds:
+            raise argparse.ArgumentTypeError(f"expected seeds as 0,1,2 or 0-9, not '{text}'")
     return seeds
 
 
@@ -127,6 +140,7 @@ def run_study(options: argparse.Namespace) -> int:
     from alkit.data import pool_facts
 
     grid.check_pools(plan, pool_facts)
+    grid.check_rerun(plan, options.rerun)
     cores = options.cores or _all_cores()
     if options.dry_run:
         return _dry_run(plan, options.rerun)
@@ -141,7 +155,6 @@ def _all_cores() -> int:
 def _dry_run(plan: Plan, rerun: list[str]) -> int:
     from alkit import grid
 
-    grid.check_rerun(plan, rerun)
     for run in plan.runs:
         if run.label in rerun:
             print(f"anew      {run.name}")
@@ -170,14 +183,20 @@ def make_summary(options: argparse.Namespace) -> int:
 def evaluate_checkpoints(options: argparse.Namespace) -> int:
     from alkit import evaluation
 
-    return int(evaluation.main(options.pattern, options.dataset, options.data_root, options.out))
+    given = {name: evaluation.value_of(text) for name, text in options.parameters}
+    return evaluation.main(options.pattern, options.dataset, options.data_root, options.out, given)
 
 
 def list_methods(options: argparse.Namespace) -> int:
     from alkit.methods import METHODS
     from alkit.runner import aligned
 
-    print(aligned([["method", "from", "what it does"], *([m.id, m.paper, m.summary] for m in METHODS.values())]))
+    rows = [["method", "objective", "strategy", "needs", "paper"]]
+    rows += [[m.id, m.objective, m.strategy, ", ".join(m.needs), m.paper] for m in METHODS.values()]
+    head, rule, *lines = aligned(rows).splitlines()
+    print(head, rule, sep="\n")
+    for line, method in zip(lines, METHODS.values(), strict=True):
+        print(line, f"    {method.summary}", sep="\n")
     return 0
 
 
@@ -195,12 +214,15 @@ def list_datasets(options: argparse.Namespace) -> int:
 
 def list_quirks(options: argparse.Namespace) -> int:
     from alkit.errors import ConfigError, nearest
-    from alkit.quirks import QUIRKS
+    from alkit.quirks import QUIRKS, in_words
     from alkit.runner import aligned
 
     if options.name is None:
-        print(aligned([["quirk", "seen in", "what the released program does"],
-                       *([q.id, ", ".join(q.programs), q.released] for q in QUIRKS.values())]))  # fmt: skip
+        rows = [["quirk", "seen in", "what the released program does; what that was measured to change"]]
+        for quirk in QUIRKS.values():
+            changes = [f"accuracy {in_words(effect)}" for effect in quirk.effects if effect.measure == "accuracy"]
+            rows.append([quirk.id, ", ".join(quirk.programs), "\n".join([quirk.released, *changes])])
+        print(aligned(rows))
         return 0
     if options.name not in QUIRKS:
         raise ConfigError(f"quirks: no quirk '{options.name}'{nearest(options.name, QUIRKS)}")
@@ -211,6 +233,10 @@ def list_quirks(options: argparse.Namespace) -> int:
         ("applies to", quirk.applies_to), ("known by", quirk.established),
     ]:  # fmt: skip
         print(f"{name:10}  {text}")
+    for effect in quirk.effects:
+        print(f"{'measured':10}  {effect.measure} {in_words(effect)}")
+    if not quirk.effects:
+        print(f"{'measured':10}  not yet: notebooks/quirks.ipynb does, for any data set")
     return 0
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from alkit.files import write_text
 from alkit.plots.style import figure, in_style, plain
-from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, measured_effects
+from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
 from alkit.records import load_runs, read_run
 from alkit.statistics import area_under_budget_curve, paired_test
 
@@ -48,13 +48,6 @@ def register_table() -> pd.DataFrame:
         for quirk in QUIRKS.values()
     ]
     return pd.DataFrame(rows).set_index("quirk")
-
-
-def in_words(effect: Effect) -> str:
-    """An effect in points, its interval and where it was measured, on one line."""
-    spread = f" ({100 * effect.low:+.1f} to {100 * effect.high:+.1f})" if np.isfinite(effect.low) else ""
-    where = f"{effect.method} on {effect.dataset}, {effect.seeds} seeds"
-    return f"{100 * effect.difference:+.1f} points{spread}: {where}".replace("-", "−")
 
 
 def _of(measure: str, effects: list[Effect]) -> list[Effect]:

@@ -8,6 +8,7 @@ change lies in `quirk_effects.csv` beside this file, written by `alkit.quirk_eff
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,13 @@ class Effect:
     high: float
 
 
+def in_words(effect: Effect) -> str:
+    """An effect in points, its interval and where it was measured, on one line."""
+    low, high, points = (100 * value for value in (effect.low, effect.high, effect.difference))
+    numbers = f"{points:+.1f} points" + (f" ({low:+.1f} to {high:+.1f})" if math.isfinite(low) else "")
+    return f"{numbers.replace('-', '−')}: {effect.method} on {effect.dataset}, {effect.seeds} seeds"
+
+
 EFFECTS_FILE = Path(__file__).with_name("quirk_effects.csv")
 
 
@@ -137,6 +145,11 @@ _ENTRIES = [
         "gcn_assumes_equal_init", ("OO4AL", "Sequential GCN"), "graph selection, labelled mask",
         "the labelled count is computed as cycle × budget", "the real labelled set",
         "labelled_mask", strategies=("uncertain_gcn", "core_gcn"),
+    ),
+    Quirk(
+        "core_gcn_backbone_features", ("Sequential GCN", "TA-VAAL"), "graph selection, CoreGCN's branch",
+        "k-center greedy runs on the backbone's normalised features: the graph network plays no part",
+        "on the graph network's hidden features", "features of the greedy cover", strategies=("core_gcn",),
     ),
     Quirk(
         "imagenet_corner_pool", ("OO4AL",), "ResNet forward, avg_pool2d(out, 4)",

@@ -216,7 +216,7 @@ def _alive(progress: dict[str, Any], now: float) -> bool:
     if progress.get("host", platform.node()) == platform.node() and isinstance(pid, int) and pid > 0:
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             if "host" in progress:
                 return False
         except OSError:
@@ -240,7 +240,7 @@ def _check_record(record: Any, file: Path) -> None:
     for key in ("dataset", "method", "label", "protocol"):
         if not isinstance(record.get(key), str):
             raise refuse(f"'{key}' is missing or not text")
-    if not isinstance(record.get("seed"), int) or isinstance(record["seed"], bool):
+    if type(record.get("seed")) is not int or not 0 <= record["seed"] < 2**63:
         raise refuse("'seed' is missing or not a whole number")
     for key in ("params", "environment"):
         if not isinstance(record.setdefault(key, {}), dict):
@@ -250,11 +250,11 @@ def _check_record(record: Any, file: Path) -> None:
         raise refuse("no cycles")
     for number, cycle in enumerate(cycles, 1):
         accuracy, labelled = _number(cycle.get("accuracy"), math.nan), cycle.get("labelled")
-        if cycle.get("cycle") != number:
+        if type(cycle.get("cycle")) is not int or cycle["cycle"] != number:
             raise refuse(f"cycle {number} is missing")
         if not 0 <= accuracy <= 1:
             raise refuse(f"accuracy of cycle {number} is not a fraction")
-        if not isinstance(labelled, int) or labelled < 1:
+        if type(labelled) is not int or not 1 <= labelled < 2**63:
             raise refuse(f"labelled of cycle {number} is not a count")
 
 
@@ -310,7 +310,10 @@ def _read_optional(file: Path) -> dict[str, Any]:
 
 
 def _number(value: Any, default: float = 0.0) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+    try:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+    except OverflowError:  # a whole number of hundreds of digits
+        return default
 
 
 def _time(value: Any) -> float:

@@ -34,7 +34,7 @@ def run_study(
     `KeyboardInterrupt` after every process has been ended.
     """
     with grid.hold(plan.folder):
-        grid.prepare(plan, cores, rerun)
+        grid.prepare(plan, cores if profile is None else 1, rerun)  # on a cluster the cores here are not the runs'
         warn_of_other_code(plan)
         log = _log_file(plan.folder)
         command = snakemake_command(plan, cores, profile, summary, notebooks)
@@ -270,11 +270,11 @@ def aligned(rows: list[list[str]], right: Iterable[int] = (), width: int = 120) 
     import textwrap
 
     from_right, last = set(right), len(rows[0]) - 1
-    widths = [max(len(row[i]) for row in rows) for i in range(last + 1)]
+    widths = [max(len(part) for row in rows for part in row[i].split("\n")) for i in range(last + 1)]
     widths[last] = min(widths[last], max(20, width - sum(widths[:last]) - 2 * last))
     lines = []
     for row in [rows[0], ["-" * size for size in widths], *rows[1:]]:
-        wrapped = textwrap.wrap(row[last], widths[last]) or [""]
+        wrapped = [line for part in row[last].split("\n") for line in textwrap.wrap(part, widths[last]) or [""]]
         for number, part in enumerate(wrapped):
             cells = [*row[:last], part] if number == 0 else [""] * last + [part]
             pairs = enumerate(zip(cells, widths, strict=True))

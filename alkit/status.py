@@ -66,30 +66,32 @@ def state_of(path: Path, now: float) -> dict[str, str]:
     updated = _number(progress.get("updated"))
     if progress:
         shown |= {
-            "cycle": f"{progress.get('cycle', '?')}/{progress.get('cycles', '?')}",
-            "epoch": f"{progress.get('epoch', '?')}/{progress.get('epochs', '?')}",
+            "cycle": f"{_whole(progress.get('cycle'))}/{_whole(progress.get('cycles'))}",
+            "epoch": f"{_whole(progress.get('epoch'))}/{_whole(progress.get('epochs'))}",
             "age": _age(now - updated),
         }
         if isinstance(progress.get("accuracy"), float):
             shown["accuracy"] = f"{100 * progress['accuracy']:.2f}"
     if failure and _number(failure.get("time")) >= updated - 1:
         cell = f"cell {failure['cell']}: " if failure.get("cell") else ""
-        return shown | {"state": "failed", "note": f"{cell}{failure.get('error', '')}",
+        return shown | {"state": "failed", "note": _line(f"{cell}{failure.get('error', '')}"),
                         "age": _age(now - _number(failure.get("time")))}  # fmt: skip
     if progress:
         alive = is_alive(progress, now)
-        return shown | {"state": str(progress.get("state", "running")) if alive else "stopped"}
+        return shown | {"state": _line(str(progress.get("state", "running")))[:40] if alive else "stopped"}
     return shown
 
 
 def _finished(record: Path, now: float) -> dict[str, str]:
     try:
         last = json.loads(record.read_bytes())["cycles"][-1]
-        accuracy = f"{100 * last['accuracy']:.2f}"
-        return {"state": "finished", "cycle": f"{last['cycle']}/{last['cycle']}", "accuracy": accuracy,
-                "age": _age(now - record.stat().st_mtime)}  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return {"state": "failed", "note": "result.json is not a record of alkit"}
+        cycle, accuracy = _whole(last["cycle"]), float(last["accuracy"])
+        if 0 <= accuracy <= 1:
+            return {"state": "finished", "cycle": f"{cycle}/{cycle}", "accuracy": f"{100 * accuracy:.2f}",
+                    "age": _age(now - record.stat().st_mtime)}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+        pass
+    return {"state": "failed", "note": "result.json is not a record of alkit"}
 
 
 def is_alive(progress: dict[str, Any], now: float) -> bool:
@@ -98,7 +100,7 @@ def is_alive(progress: dict[str, Any], now: float) -> bool:
     if progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0:
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return False
         except OSError:
             pass
@@ -114,4 +116,15 @@ def _age(seconds: float) -> str:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    """A number of seconds; 0 for what is none, or lies beyond all clocks."""
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+    return float(value) if plain else 0.0  # type: ignore[arg-type]
+
+
+def _whole(value: object) -> str:
+    return str(value) if isinstance(value, int) and abs(value) < 10**9 else "?"
+
+
+def _line(text: str) -> str:
+    """Text of a file of unknown origin on one line, without a terminal's control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
