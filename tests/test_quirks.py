@@ -27,6 +27,7 @@ from alkit.quirks import QUIRKS, measured_effects
 from alkit.randomness import generator
 from alkit.records import load_runs
 from alkit.strategies import Query, TensorPool, make_strategy
+from alkit.strategies.coreset import k_center_greedy
 from alkit.strategies.hierarchical import HierarchicalSampler
 from alkit.training import detaches, learning_rate, predict
 
@@ -41,6 +42,7 @@ IDS = [
     "hsamp_integer_cost",
     "hsamp_fixed_quota",
     "gcn_assumes_equal_init",
+    "core_gcn_backbone_features",
     "imagenet_corner_pool",
     "random_with_replacement",
     "ranking_loss_for_all",
@@ -276,6 +278,15 @@ def test_gcn_assumes_equal_init_takes_cycle_times_budget_for_the_labelled_count(
     assumed = ask(released, labelled=6, cycle=1)  # 2 of the 6 count as labelled
     assert not torch.equal(true.utilities, assumed.utilities)
     assert torch.equal(true.utilities, ask(released, labelled=6, cycle=3).utilities)  # 3 × 2 = 6: right by chance
+
+
+def test_core_gcn_backbone_features_is_coreset_on_unit_features(tiny: Make) -> None:
+    pool, asked = made_pool(candidates=30), []
+    for experiment in both(tiny, "core_gcn_backbone_features", method="core_gcn", gcn_steps=30):
+        asked.append(make_strategy(experiment).query(pool, 8, generator(0, "quirks")).indices.tolist())
+    unit = [F.normalize(features) for features in (pool.features, pool.labelled_features)]
+    assert asked[1] == pool.candidates[k_center_greedy(*unit, 8)].tolist()
+    assert asked[0] != asked[1]
 
 
 def test_vae_train_mode_scoring_lets_an_image_s_score_depend_on_its_batch(tiny: Make) -> None:

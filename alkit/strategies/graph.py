@@ -193,7 +193,8 @@ class GraphSelection(Strategy):
     """UncertainGCN: the candidates whose score is nearest the margin. CoreGCN: k-center greedy on h, from L.
 
     Nodes are the candidates, then the labelled images in the order bought. Under the quirk `gcn_assumes_equal_init`
-    only the first cycle × budget labelled nodes count as labelled, and those after them in neither term.
+    only the first cycle × budget labelled nodes count as labelled or as centers, and those after them in neither term.
+    Under `core_gcn_backbone_features` CoreGCN covers the normalised features of the backbone.
     """
 
     @torch.no_grad()
@@ -210,6 +211,6 @@ class GraphSelection(Strategy):
         if e.row.strategy == "uncertain_gcn":
             scores = _scores(gcn, graph, smoothed)[:count]
             return top_query(pool, -(scores - e.gcn_margin).abs(), budget)
-        h = gcn.hidden(smoothed)
-        positions, distances = farthest_first(h[:count], h[count:], budget)
+        h = graph.x if e.quirk("core_gcn_backbone_features") else gcn.hidden(smoothed)
+        positions, distances = farthest_first(h[:count], h[count : count + known], budget)
         return Query(pool.candidates[positions.to(pool.candidates.device)], finite(distances))
