@@ -21,7 +21,7 @@ from alkit.data import ImageSet, augment
 from alkit.errors import TrainingError
 from alkit.models import Network
 from alkit.models.dropout import set_generator
-from alkit.objectives import MIXING, OBJECTIVES, Batch, draw_lambdas, draw_partners, objective_of
+from alkit.objectives import MIXING, OBJECTIVES, Batch, Loss, draw_lambdas, draw_partners, objective_of
 from alkit.randomness import generator
 
 
@@ -85,9 +85,8 @@ class Trainer:
         self.objective = objective_of(experiment)
         kind = experiment.augmentation
         self.augmentation = data.augmentation if kind == "auto" else kind
-        self._loss: Callable[..., Tensor] = OBJECTIVES[self.objective]
-        if experiment.compile:
-            self._loss = torch.compile(self._loss, dynamic=False)
+        self._loss: Loss = OBJECTIVES[self.objective]
+        self._fast = compiled(self._loss, data.device) if experiment.compile else self._loss
 
     @property
     def finished(self) -> bool:
@@ -117,9 +116,11 @@ class Trainer:
                 self.data.labels.index_select(0, draws["batches"][step]),
                 draws["weights"][step], draws["lam"][step], draws["partners"][step], detach, len(self.indices),
             )  # fmt: skip
+            # the last batch, smaller than the others, is not worth a compilation of its own
+            function = self._fast if len(images) == len(draws["batches"][0]) else self._loss
             # a context a step: autocast keeps its low-precision copies of the weights until it is left
             with precision_of(self.experiment, device):
-                loss = self._loss(self.experiment, self.network, batch)
+                loss = function(self.experiment, self.network, batch)
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -183,15 +184,21 @@ def make_optimizer(network: nn.Module, experiment: Experiment, device: torch.dev
 
 @cache
 def _light(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """The same optimizer without torch's compiler, which it would import for two seconds only to be left alone by it.
+    """The same optimizer, its methods without torch's mark "not to be compiled".
 
-    torch marks these methods "not to be compiled", and making the mark loads the compiler; here the mark is the method.
+    Honouring that mark imports the compiler, which takes two seconds; the loop never compiles its optimizer.
     """
-    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        function = inspect.unwrap(getattr(torch.optim.Optimizer, name))
-        vars(function).setdefault("__dynamo_disable", function)
-    step = torch.no_grad()(inspect.unwrap(optimizer.step))
-    return type(optimizer.__name__, (optimizer,), {"step": step})
+    marked = ("step", "add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    plain = {name: inspect.unwrap(getattr(optimizer, name)) for name in marked}
+    return type(optimizer.__name__, (optimizer,), plain | {"step": torch.no_grad()(plain["step"])})
+
+
+def compiled(loss: Loss, device: torch.device) -> Loss:
+    """`loss` through torch's compiler, on CUDA as a recorded graph of kernels.
+
+    Sizes that change from cycle to cycle make it compile once more, for any size.
+    """
+    return torch.compile(loss, mode="reduce-overhead" if device.type == "cuda" else "default")
 
 
 # --- passing images through a trained network ------------------------------------------------------------------------
