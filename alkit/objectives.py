@@ -50,6 +50,7 @@ def cmam(
 ) -> Tensor:
     """Cross-Mix-and-Mix (OO4AL): mix two images both ways, then fuse the two mixtures' features.
 
+    Images (B, C, H, W), labels and π (B,), λ scalars; the mean loss of the batch in nats.
     x1 = λ1·x + (1−λ1)·x[π] and x2 = (1−λ1)·x + λ1·x[π] pass stages 1..layer as two batches; their features are fused
     as λ2·h1 + (1−λ2)·h2 and pass the remaining stages once. Layer 0 fuses the images. The label x[π] weighs what is
     left of λ1λ2 + (1−λ1)(1−λ2), so two cross-entropies serve for the paper's four.
@@ -89,6 +90,7 @@ def loss_prediction(
 ) -> Tensor:
     """LL4AL: mean cross-entropy + weight × ranking loss of the predicted losses, whose target is detached.
 
+    Images (B, C, H, W), labels (B,). Yoo & Kweon, CVPR 2019.
     With `detach` the module sees detached maps, and no longer shapes the backbone.
     """
     logits, _, maps = model.stages(images)

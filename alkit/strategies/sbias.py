@@ -21,7 +21,8 @@ def pure_weights(masses: Any, pool_size: int) -> Tensor:
     """R_pure: w_m = (1/q_m + M − m)/N, float64 (M,), for the masses q (M,) of M draws, in order, from N pool points.
 
     q_m is the probability with which the m-th point was drawn from those that were left. The mean of weights × losses
-    is an unbiased estimate of the pool's mean loss; `lure_weights` do the same with less variance.
+    is an unbiased estimate of the pool's mean loss; `lure_weights` do the same with less variance. Raises `ValueError`
+    for more draws than points and for masses outside 0..1 (0 excluded). Farquhar et al., ICLR 2021.
     """
     q, m = _draws(masses, pool_size)
     return (1 / q + len(q) - m) / pool_size
@@ -48,7 +49,8 @@ def log_proposal(scores: Tensor, kind: str = "softmax", temperature: float = 15_
     """log q (n,) float64 for scores (n,) ≥ 0: `softmax` of temperature·score/Σscore, or `proportional` to the score.
 
     Uniform where all scores are 0. A score of 0 keeps a mass, if a vanishing one, under `proportional`: without it the
-    bias could not be removed.
+    bias could not be removed. Raises `ValueError` for scores that are negative or not finite, and for another `kind`.
+    Farquhar et al., ICLR 2021.
     """
     values = scores.double()
     if values.ndim != 1 or len(values) == 0 or not bool((values.isfinite() & (values >= 0)).all()):
@@ -74,6 +76,7 @@ def draw_without_replacement(log_q: Tensor, budget: int, generator: torch.Genera
 
     Returns positions (budget,) int64 in the order drawn, and the probability (budget,) float64 with which each was
     drawn from those left. As an exponential race, in O(n log n): arrival times E_i/q_i come in the order of such draws.
+    Raises `ValueError` for a budget outside 1..n.
     """
     if not 0 < budget <= len(log_q):
         raise ValueError(f"budget: expected 1 to {len(log_q)} points, not {budget}")

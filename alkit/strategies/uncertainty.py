@@ -1,4 +1,7 @@
-"""Scores from one forward pass: how uncertain the model is of each candidate."""
+"""Scores from one forward pass: how uncertain the model is of each candidate.
+
+All are computed and returned in float64, and raise `ValueError` for tensors of another shape.
+"""
 
 from __future__ import annotations
 

@@ -19,10 +19,11 @@ from alkit.strategies.base import Pool, Query, Strategy, register, top
 
 
 def vae_loss(images: Tensor, reconstruction: Tensor, mu: Tensor, log_variance: Tensor, beta: float = 1.0) -> Tensor:
-    """Squared error, mean over pixels, + β × KL(code ‖ N(0, I)), mean over images and the code's numbers.
+    """Squared error, mean over pixels, + β × KL(code ‖ N(0, I)) in nats, mean over images and the code's numbers.
 
-    So in TA-VAAL's program, which the tables' figures come from. VAAL's own sums the KL over both instead: there β is
-    batch × latent times ours.
+    `images` and `reconstruction` are (B, C, H, W), `mu` and `log_variance` of the code (B, latent). So in
+    TA-VAAL's program, which the tables' figures come from. VAAL's own sums the KL over both instead: there β is
+    batch × latent times ours. Sinha et al., ICCV 2019.
     """
     divergence = 0.5 * (mu.square() + log_variance.exp() - 1 - log_variance)
     return F.mse_loss(reconstruction.float(), images) + beta * divergence.mean()
