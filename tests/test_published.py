@@ -29,7 +29,14 @@ def test_the_protocols_name_parameters_that_exist() -> None:
         assert set(protocol) <= set(Experiment.model_fields)
 
 
-THEIRS = {**published.PROTOCOLS["OO4AL", "cifar10"], "seed": 0}
+THEIRS = {**published.PROTOCOLS["OO4AL", "cifar10"], "dataset": "cifar10", "method": "oo4al", "seed": 0}
+
+
+def test_a_run_of_each_protocol_is_found_the_same() -> None:
+    methods = {"OO4AL": "oo4al", "PT4AL": "pt4al", "Sequential GCN": "core_gcn"}
+    for (_, dataset), protocol in published.PROTOCOLS.items():
+        run = Experiment(**protocol | {"dataset": dataset, "method": methods[protocol["program"]]})
+        assert published.differences(run.model_dump(mode="json"), protocol) == []
 
 
 def ours(values: list[float], labelled: int = 10_000, **changes: Any) -> pd.Series:
@@ -52,8 +59,23 @@ def test_the_same_protocol_gets_a_verdict() -> None:
 def test_another_protocol_gets_none_and_says_in_what() -> None:
     row = ours([0.92, 0.93], width=16, epochs=50)
     assert row.verdict == "none: the protocols differ"
-    assert row.protocol == "epochs 50, theirs 200; width 16, theirs 64"
+    assert row.protocol == "width 16, theirs 64; epochs 50, theirs 200"
     assert ours([0.92, 0.93], protocol="corrected").verdict.startswith("none")
+
+
+def test_what_a_protocol_does_not_name_is_at_the_papers_value() -> None:
+    assert ours([0.92, 0.93], momentum=0.9, cmam_layer=1, augmentation="auto", cycles=3).protocol == "the same"
+    assert ours([0.92, 0.93], cmam_layer=2).protocol == "cmam_layer 2, theirs 1"
+    assert ours([0.92, 0.93], label_noise=0.1).protocol == "label_noise 0.1, theirs 0.0"
+
+
+def test_quirks_are_compared_by_what_they_come_to() -> None:
+    assert ours([0.92, 0.93], quirks={"ece_drops_full_confidence": False}).protocol == "the same"
+    assert ours([0.92, 0.93], quirks={"warm_start": False}).protocol == "quirk warm_start off, theirs on"
+    assert ours([0.92, 0.93], protocol="corrected", quirks={"warm_start": True}).protocol == (
+        "quirk lr_step_first off, theirs on"
+    )
+    assert "best_test_checkpoint" not in ours([0.92, 0.93]).protocol, "that quirk is PT4AL's, not OO4AL's"
 
 
 def test_one_seed_and_other_label_counts_get_none() -> None:
@@ -63,6 +85,7 @@ def test_one_seed_and_other_label_counts_get_none() -> None:
 
 def test_a_source_that_does_not_state_its_settings_gets_no_verdict() -> None:
     assert published.protocol_of("DISTIL", "cifar10", "random") is None
+    assert published.protocol_of("OO4AL, figure", "cifar10", "sbias") is None, "run by another program"
     assert published.differences(THEIRS, None) == ["their settings are not published"]
 
 

@@ -271,6 +271,28 @@ def test_without_arrays_or_images_the_numbers_are_still_there(
     assert "not run here" in text, "the published numbers of the data set stand there all the same"
 
 
+def test_of_many_pairs_the_sentences_are_of_the_baseline_and_of_what_is_shown_of_the_best(study: Path) -> None:
+    found = tables.pairs(summary.open_study(study), "area")
+    said = tables.sentences(found)
+    with_best = [(a, b) for a, b, p in zip(found.a, found.b, found.p_holm, strict=True) if "random" in (a, b) or (
+        p < 0.05 and {"oo4al", "oo4al_deep"} & {a, b})]  # fmt: skip
+    assert 4 <= len(said) <= len(with_best) < len(found)
+    shown = [" is better than " in line for line in said]
+    assert shown == sorted(shown, reverse=True), "what is shown comes first"
+    assert sum("random" in line for line in said) == 4
+    assert len(tables.sentences(found.head(3))) == 3, "of few pairs all"
+
+
+def test_every_bin_of_every_cycle_is_in_the_table(built: Path) -> None:
+    rows = pd.read_csv(built / "tables" / "reliability.csv")
+    assert set(rows.cycle) == {1, 2, 3, 4, 5}
+    predictions = [records.read_predictions(built / "oo4al" / f"seed-{seed}") for seed in range(3)]
+    part = rows[(rows.label == "oo4al") & (rows.cycle == 2)]
+    assert part.images.sum() == 3 * len(predictions[0]["labels"])
+    correct = sum(int(p["correct"][1].sum()) for p in predictions)
+    assert (part.images * part.accuracy).sum() == pytest.approx(correct, abs=0.1)
+
+
 def test_text_from_records_is_escaped_in_tables() -> None:
     marked = page.as_html(pd.DataFrame({EVIL: [EVIL, "1"], "n": ["1.5", ""]}), EVIL)
     assert "<script" not in marked

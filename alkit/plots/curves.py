@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from alkit.plots.style import Style, figure, in_style, percent_axis, plain, styles
 
 NAMES = {
-    "accuracy": "accuracy on the test images",
-    "nll": "negative log-likelihood (nats)",
-    "ece": "expected calibration error",
-    "oe": "overconfidence error",
-    "brier": "Brier score",
-    "ace": "adaptive calibration error",
+    "accuracy": ("accuracy", "Accuracy on the test images"),
+    "nll": ("NLL (nats)", "Negative log-likelihood, lower is better"),
+    "ece": ("ECE", "Expected calibration error, lower is better"),
+    "oe": ("OE", "Overconfidence error, lower is better"),
+    "brier": ("Brier score", "Brier score, lower is better"),
+    "ace": ("adaptive ECE", "Adaptive calibration error, lower is better"),
 }
+"""What a measure is called on an axis and in a title."""
 FEW_SEEDS = 10
 """Up to this many seeds the single runs are shown as points too."""
 
@@ -43,22 +44,24 @@ def curves(
     `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line. `published` has the columns
     `method`, `labelled` and `accuracy`, and is drawn dashed in its method's colour.
     """
-    fig, axes = figure(width=9.6, height=5.4)
+    fig, axes = figure(width=9.6, height=max(5.2, 1.4 + 0.21 * frame["label"].nunique()))
     axis = axes[0, 0]
     with in_style():
         drawn, seeds = draw_curves(axis, frame, metric)
         if published is not None and metric == "accuracy" and len(published):
             draw_published(axis, published, drawn)
-        axis.set(title=plain(title or NAMES[metric]), xlabel="labelled images", ylabel=NAMES[metric])
+        axis.set(title=plain(title or NAMES[metric][1]), xlabel="labelled images", ylabel=NAMES[metric][0])
         few, many = min(seeds, default=0), max(seeds, default=0)
         count = f"{few}" if few == many else f"{few} to {many}"
         note = f"mean over {count} seed{'s' if many != 1 else ''}"
         if many > 1:
-            note += "\nband: 95% bootstrap over seeds"
+            note += "\nbars: 95% bootstrap over seeds"
             note += "\npoints: single runs" if few <= FEW_SEEDS else ""
+            note += "\nset aside a little to be told apart" if frame["label"].nunique() > 1 else ""
         if axis.has_data():
-            axis.legend(title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), alignment="left",
-                        title_fontsize=9, handlelength=3.2)  # fmt: skip
+            lines = sorted(axis.get_legend_handles_labels()[0], key=lambda line: -line.get_ydata()[-1])  # as they end
+            axis.legend(handles=lines, title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
+                        alignment="left", title_fontsize=9, handlelength=3.2)  # fmt: skip
         if metric == "accuracy":
             percent_axis(axis)
     return fig
@@ -68,6 +71,8 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
     """All curves of `frame` on `axis`; returns the styles drawn and the numbers of seeds."""
     methods = dict(zip(frame["label"].astype(str), frame["method"].astype(str), strict=True))
     looks, table = styles(methods), summarise(frame, metric)
+    active = [label for label in looks if methods[label] != "whole_dataset"]
+    shifts = _side_by_side(axis, table[table["label"].isin(active)], active)
     for label, style in looks.items():
         part, runs = table[table["label"] == label], frame[frame["label"] == label]
         if not len(part):
@@ -75,12 +80,23 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
         if methods[label] == "whole_dataset":
             _upper_line(axis, label, part, style)
             continue
-        axis.plot(part["labelled"], part["mean"], label=plain(label), zorder=3, **style.line())
-        axis.fill_between(part["labelled"].astype(float), part["low"], part["high"], color=style.colour, alpha=0.14,
-                          linewidth=0, zorder=1)  # fmt: skip
+        places = part["labelled"] + shifts[label]
+        axis.plot(places, part["mean"], label=plain(label), zorder=3, **style.line())
+        axis.vlines(places, part["low"], part["high"], color=style.colour, linewidth=1.6, alpha=0.65, zorder=2)
         if 1 < part["seeds"].min() <= FEW_SEEDS:
-            axis.scatter(runs["labelled"], runs[metric], color=style.colour, s=9, alpha=0.55, linewidth=0, zorder=2)
+            axis.scatter(runs["labelled"] + shifts[label], runs[metric], color=style.colour, s=11, alpha=0.75,
+                         linewidth=0, zorder=2)  # fmt: skip
     return looks, table["seeds"].tolist()
+
+
+def _side_by_side(axis: Axes, table: pd.DataFrame, labels: list[str]) -> dict[str, float]:
+    """How far each label's points are set aside, so that intervals do not cover each other; ticks where they belong."""
+    points = sorted(set(table["labelled"]))
+    if 1 < len(points) <= 10:
+        axis.set_xticks(points)
+    gap = 0.3 * min(np.diff(points)) if len(points) > 1 else 0.0
+    middle = (len(labels) - 1) / 2
+    return {label: gap * (place - middle) / max(1, len(labels) - 1) for place, label in enumerate(labels)}
 
 
 def _upper_line(axis: Axes, label: str, part: pd.DataFrame, style: Style) -> None:
@@ -121,10 +137,14 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
             ends = np.array([bootstrap_interval(rows[part].to_numpy()) for _, rows in groups])
             axis.bar(places + shift, means, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
             axis.vlines(places + shift, ends[:, 0], ends[:, 1], color="black", linewidth=1.4)
-        axis.plot(places, [rows["total"].mean() for _, rows in groups], "D", color="black", label="whole gap")
+        axis.plot(places, [rows["total"].mean() for _, rows in groups], "D", color="black", label="both: the whole gap")
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(places, [f"{labelled}" for labelled, _ in groups])
-        axis.set(xlabel="labelled images", ylabel="gap in accuracy", title="The gap and its parts")
+        axis.set(
+            xlabel="labelled images",
+            ylabel="gap in accuracy (percentage points)",
+            title="What training and selection add to random",
+        )
         percent_axis(axis)
         axis.legend(title="lines: 95% bootstrap over seeds", title_fontsize=9, frameon=False, loc="center left",
                     bbox_to_anchor=(1.01, 0.5), alignment="left")  # fmt: skip
@@ -132,23 +152,25 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
 
 
 def penalty_heatmap(matrix: pd.DataFrame) -> Figure:
-    """How often the method of a row beats that of a column, from `statistics.penalty_matrix`."""
-    size = min(10.0, 3.4 + 0.55 * len(matrix))
-    fig, axes = figure(width=size, height=min(9.0, size - 0.6))
+    """How often a row beats a column: `statistics.penalty_matrix`, perhaps with a row of means."""
+    fig, axes = figure(width=min(10.5, 3.4 + 0.55 * matrix.shape[1]), height=min(10.5, 2.4 + 0.42 * len(matrix)))
     with in_style():
         draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(1.0, float(np.nan_to_num(matrix.to_numpy()).max())))
-        axes[0, 0].set(title="Row beats column at this share of budgets", ylabel="", xlabel="")
+        axes[0, 0].set(title="Row beats column at this share of budgets")
     return fig
 
 
 def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
-    """A matrix as shaded cells with their numbers; what is not known is left white with a dash."""
+    """A matrix as shaded cells with their numbers; a row with itself, and what is not known, is left white."""
     values = matrix.to_numpy(dtype=np.float64)
-    axis.imshow(np.ma.masked_invalid(values), cmap="Blues", vmin=0, vmax=vmax)
-    small = 9 if len(values) <= 14 else 6.5
-    for i, j in np.ndindex(values.shape):
+    itself = np.array([[row == column for column in matrix.columns] for row in matrix.index], dtype=bool)
+    axis.imshow(np.ma.masked_where(itself | np.isnan(values), values), cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
+    many = matrix.shape[1] > 14
+    for i, j in zip(*np.nonzero(~itself), strict=True):
         text = "–" if np.isnan(values[i, j]) else form.format(values[i, j])
-        axis.text(j, i, text, ha="center", va="center", fontsize=small,
+        if many:
+            text = text.removeprefix("0") if float(values[i, j] or 0) else "·"
+        axis.text(j, i, text, ha="center", va="center", fontsize=7.5 if many else 9,
                   color="white" if values[i, j] > 0.6 * vmax else "black")  # fmt: skip
     names = [plain(label) for label in matrix.columns]
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")

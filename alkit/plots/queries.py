@@ -99,10 +99,12 @@ def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: in
 
 def overlap_heatmap(matrix: pd.DataFrame) -> Figure:
     """Jaccard overlap of what labels bought: images in common over images in either."""
-    size = min(10.0, 3.4 + 0.55 * len(matrix))
-    fig, axes = figure(width=size, height=min(9.0, size - 0.6))
+    values = matrix.to_numpy(dtype=np.float64, copy=True)
+    np.fill_diagonal(values, 0.0)
+    most = float(np.nan_to_num(values).max())
+    fig, axes = figure(width=min(10.5, 3.4 + 0.55 * len(matrix)), height=min(10.5, 2.4 + 0.42 * len(matrix)))
     with in_style():
-        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=1.0)
+        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(0.1, most))
         axes[0, 0].set_title("Overlap of what was bought (Jaccard)")
     return fig
 
@@ -117,32 +119,46 @@ def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: st
     axis = axes[0, 0]
     with in_style():
         for label, style in styles(methods).items():
-            means = table[table["label"] == label].groupby("cycle")["distance"].mean()
+            part = table[table["label"] == label]
+            means = part.groupby("cycle")["distance"].mean()
             if len(means):
                 axis.plot(means.index, means, label=plain(label), **style.line())
-        axis.set(xlabel="cycle that bought them", ylabel=f"distance in {plain(space)}",
+                axis.scatter(part["cycle"], part["distance"], color=style.colour, s=9, alpha=0.55, linewidth=0)
+        axis.set(xlabel="bought for cycle", ylabel=f"distance ({plain(space)})",
                  title="Distance to the nearest other image of the same query")  # fmt: skip
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=3.2)
+        axis.legend(title="mean over seeds\npoints: single runs", title_fontsize=9, frameon=False, loc="center left",
+                    bbox_to_anchor=(1.01, 0.5), alignment="left", handlelength=3.2)  # fmt: skip
     return fig
 
 
 def embedding(
     points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], queries: Mapping[str, np.ndarray[Any, Any]],
-    methods: Mapping[str, str], title: str,
+    methods: Mapping[str, str], title: str, names: Sequence[str] = (),
 ) -> Figure:  # fmt: skip
-    """The pool as points (n, 2), shaded by class (n,), and, a panel each, labels' queries (positions in `points`)."""
+    """The pool as points (n, 2), shaded by class (n,), and, a panel each, labels' queries (positions in `points`).
+
+    `names` of the classes, if there are at most twelve, are written where the classes are.
+    """
     columns = min(3, max(1, len(queries)))
     rows = max(1, -(-len(queries) // columns))
     fig, axes = figure(rows, columns, width=min(10.5, 3.5 * columns), height=3.5 * rows + 0.4)
     looks = styles({label: methods[label] for label in queries})
     with in_style():
         for axis, (label, chosen) in zip(axes.flat, queries.items(), strict=False):
-            axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="Pastel1" if labels.max() < 9 else "tab20", s=4,
-                         alpha=0.35, linewidth=0)  # fmt: skip
-            axis.scatter(points[chosen, 0], points[chosen, 1], color=looks[label].colour, s=42, linewidth=0.7,
-                         marker=looks[label].marker, edgecolor="black")  # fmt: skip
+            axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="tab10" if labels.max() < 10 else "tab20", s=5,
+                         alpha=0.3, linewidth=0)  # fmt: skip
+            look = looks[label]
+            face, edge = ("white", look.colour) if look.hollow else (look.colour, "black")
+            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=42, linewidth=0.8, marker=look.marker,
+                         edgecolor=edge, zorder=3)  # fmt: skip
+            for place in np.unique(labels) if 0 < len(names) <= 12 else ():
+                x, y = np.median(points[labels == place], axis=0)
+                axis.text(x, y, plain(names[place])[:14], fontsize=8, ha="center", va="center", zorder=1.5,
+                          bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1})  # fmt: skip
             axis.set_title(plain(f"{label}: {len(chosen)} images"))
+            axis.spines[:].set_visible(True)
+            axis.spines[:].set_color("#bbbbbb")
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
         for axis in list(axes.flat)[len(queries) :]:

@@ -47,8 +47,9 @@ def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: in
     number = range(len(predictions["confidence"]))[cycle] + 1
     fig, axes = figure(2, 1, width=5.4, height=5.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     with in_style():
-        draw_reliability(axes[0, 0], confidence, correct, bins)
+        name = plain(title or f"Reliability on the test images, cycle {number}")
+        draw_reliability(axes[0, 0], confidence, correct, bins, title=name)
         draw_confidence(axes[1, 0], confidence, bins)
-        axes[0, 0].set_title(plain(title or f"Reliability on the test images, cycle {number}"))
-        axes[1, 0].set_xlabel("confidence (probability of the class named)")
+        axes[0, 0].set_ylabel("accuracy in the bin")
+        axes[1, 0].set(xlabel="confidence (probability of the class named)", ylabel="images")
     return fig

@@ -28,9 +28,9 @@ h3 { font-size: 1.1em; margin: 1.6em 0 0.4em; } p, ul { max-width: 52em; } code 
 .output_area pre { white-space: pre-wrap; font-size: 13px; }
 .wide { overflow-x: auto; margin: 0.8em 0; }
 table.alkit { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; }
+table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; white-space: nowrap; }
 table.alkit th, table.alkit td { padding: 3px 8px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
-table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; } table.alkit .n { text-align: right; }
+table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: nowrap; } table.alkit .n { text-align: right; }
 table.alkit td.n { white-space: nowrap; } details { margin: 0.8em 0; } summary { cursor: pointer; }
 p.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: 0.4em 0.8em; }
 """  # noqa: E501
@@ -48,9 +48,9 @@ def items(lines: list[str]) -> None:
         _show("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>", "\n".join(lines))
 
 
-def heading(line: str) -> None:
+def heading(line: str, level: int = 3) -> None:
     """Show a heading made of text from the records."""
-    _show(f"<h3>{html.escape(line)}</h3>", line)
+    _show(f"<h{level}>{html.escape(line)}</h{level}>", line)
 
 
 def table(
@@ -88,11 +88,22 @@ def figure(study: StudyFolder, name: str, fig: Figure, alt: str) -> None:
     stream = BytesIO()
     fig.savefig(stream, format="png", dpi=fig.dpi, metadata={"Software": None})
     plt.close(fig)
-    picture = stream.getvalue()
+    picture = _smaller(stream)
     with atomic_write(study.out_dir / "figures" / f"{name}.png") as file:
         file.write(picture)
     width = round(fig.get_figwidth() * 96)  # shown at the size its fonts are made for
     display(Image(data=picture, format="png", width=width, alt=alt))
+
+
+def _smaller(stream: BytesIO) -> bytes:
+    """The same picture in 256 colours: a third of the bytes, and no difference that can be seen."""
+    from PIL import Image as Picture
+
+    smaller = BytesIO()
+    picture = Picture.open(stream).convert("RGB")
+    few = picture.quantize(256, Picture.Quantize.MAXCOVERAGE, kmeans=2, dither=Picture.Dither.NONE)
+    few.save(smaller, "png", optimize=True)
+    return smaller.getvalue()
 
 
 def page(notebook: Path, title: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 
 import numpy as np
@@ -18,6 +18,8 @@ from alkit.summary.tables import fixed, whole
 
 Section = Callable[[StudyFolder], None]
 MOST_DIAGRAMS = 12
+MOST_CYCLES = 5
+"""Columns of the reliability diagrams; the table of them has every cycle."""
 
 
 def section(function: Section) -> Section:
@@ -25,7 +27,7 @@ def section(function: Section) -> Section:
 
     @wraps(function)
     def shown(study: StudyFolder) -> None:
-        if not len(study.frame) and function.__name__ != "what_there_is":
+        if not len(study.frame) and function.__name__ not in ("what_it_is", "what_there_is"):
             page.say("Nothing to show yet: no run of this study has finished.")
             return
         try:
@@ -37,11 +39,18 @@ def section(function: Section) -> Section:
 
 
 @section
+def what_it_is(study: StudyFolder) -> None:
+    """The study's title and description."""
+    page.heading(study.title, level=2)
+    if study.file is not None and study.file.description:
+        page.say(" ".join(study.file.description.split()))
+
+
+@section
 def what_there_is(study: StudyFolder) -> None:
     """Which runs are finished, and what became of the others."""
     state = study.state
     done = int((state["state"] == "finished").sum())
-    page.heading(study.title)
     if done == len(state) and done and not study.problems:
         page.say(f"Complete: all {done} runs have finished.")
     else:
@@ -77,6 +86,10 @@ def which_is_better(study: StudyFolder) -> None:
     known = published.load()
     page.figure(study, "accuracy", plots.curves(study.frame, "accuracy", known[known["dataset"] == study.dataset]),
                 "accuracy against labelled images, a curve a method")  # fmt: skip
+    early = sorted(set(study.frame.loc[study.frame["reveals_within_cycle"] == True, "label"]))  # noqa: E712
+    if early:
+        page.say(f"{', '.join(early)}: labels are revealed one at a time while the query is made; other methods see "
+                 "theirs at its end.")  # fmt: skip
     results = tables.results(study)
     if results["seeds"].nunique() > 1:
         page.say("The methods have different numbers of finished seeds, so their means are over different seeds; "
@@ -105,15 +118,13 @@ def how_sure(study: StudyFolder) -> None:
     matrix = tables.penalty(study)
     if len(matrix) > 1:
         page.heading("Penalty matrix")
-        page.figure(
-            study, "penalty", plots.penalty_heatmap(matrix), "how often the method of a row beats that of a column"
-        )
         others = matrix.to_numpy(copy=True)
         np.fill_diagonal(others, np.nan)
-        with_mean = pd.DataFrame([pd.DataFrame(others, columns=matrix.columns).mean()], index=["column mean"])
-        with_means = pd.concat([matrix, with_mean]).rename_axis("beats").reset_index()
-        page.table(study, "penalty", with_means, "Share of budgets at which the row beats the column",
-                   {str(name): fixed(3) for name in matrix.columns})  # fmt: skip
+        mean = pd.DataFrame([pd.DataFrame(others, columns=matrix.columns).mean()], index=["column mean"])
+        with_mean = pd.concat([matrix, mean])
+        page.figure(study, "penalty", plots.penalty_heatmap(with_mean), "at how many budgets the row beats the column")
+        page.table(study, "penalty", with_mean.rename_axis("beats").reset_index(), "The penalty matrix as a table",
+                   {str(name): fixed(3) for name in matrix.columns}, folded=True)  # fmt: skip
 
 
 @section
@@ -138,7 +149,7 @@ def selection_or_training(study: StudyFolder) -> None:
 def is_it_calibrated(study: StudyFolder) -> None:
     """Curves of NLL, ECE, OE and Brier score, reliability diagrams, and temperature scaling."""
     for measure in ("nll", "ece", "oe", "brier"):
-        page.figure(study, measure, plots.curves(study.frame, measure), f"{NAMES[measure]} against labelled images")
+        page.figure(study, measure, plots.curves(study.frame, measure), f"{NAMES[measure][0]} against labelled images")
     measured = tables.calibration(study)
     names = [name for name in measured.columns if name not in ("label", "seeds", "labels")]
     page.table(study, "calibration", measured, "Calibration at the last cycle", dict.fromkeys(names, fixed(4)))
@@ -150,10 +161,26 @@ def is_it_calibrated(study: StudyFolder) -> None:
             arrays[label] = {name: np.concatenate([run[name] for run in runs], axis=1) for name in runs[0]}
     if arrays:
         last = max(len(value["confidence"]) for value in arrays.values())
-        cycles = sorted({1, (last + 1) // 2, last})
+        cycles = sorted({round(1 + place * (last - 1) / (MOST_CYCLES - 1)) for place in range(MOST_CYCLES)})
         page.heading("Reliability")
         page.figure(study, "reliability", plots.reliability_by_cycle(arrays, cycles), "reliability diagrams")
+        page.table(study, "reliability", reliability(arrays), "Every bin of every cycle", {
+            "cycle": whole, "from": fixed(3), "to": fixed(3), "images": whole, "confidence": fixed(4),
+            "accuracy": fixed(4)}, folded=True)  # fmt: skip
     temperature_scaling(study)
+
+
+def reliability(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """The bins of the reliability diagrams that hold an image, of every label and cycle."""
+    rows = []
+    for label, values in arrays.items():
+        for cycle, (confidence, correct) in enumerate(zip(values["confidence"], values["correct"], strict=True), 1):
+            bins = calibration.calibration_errors(confidence, correct, plots.BINS).bins
+            for place in np.flatnonzero(bins.count):
+                rows.append((label, cycle, bins.edges[place], bins.edges[place + 1], bins.count[place],
+                             bins.confidence[place], bins.accuracy[place]))  # fmt: skip
+    names = ["label", "cycle", "from", "to", "images", "confidence", "accuracy"]
+    return pd.DataFrame.from_records(rows, columns=names)
 
 
 def temperature_scaling(study: StudyFolder) -> None:
@@ -210,7 +237,7 @@ def _classes(study: StudyFolder) -> None:
     page.figure(study, "query_classes", plots.class_histogram(shares, study.methods), "classes of what was bought")
     table = (100 * shares).rename_axis("class").reset_index()
     page.table(study, "query_classes", table, "Share of each class among what was bought, in percent",
-               dict.fromkeys(map(str, shares.columns), fixed(2)))  # fmt: skip
+               dict.fromkeys(map(str, shares.columns), fixed(2)), folded=True)  # fmt: skip
 
 
 def _overlap(study: StudyFolder) -> None:
@@ -219,9 +246,11 @@ def _overlap(study: StudyFolder) -> None:
         return
     page.heading("Do the methods ask for the same images?")
     page.figure(study, "overlap", plots.overlap_heatmap(matrix), "Jaccard overlap of what was bought")
-    page.table(study, "overlap", matrix.reset_index(), "Images in common over images in either, same seed",
-               dict.fromkeys(map(str, matrix.columns), fixed(3)))  # fmt: skip
-    page.say(f"Two random choices of this size would overlap by about {chance:.3f}.")
+    page.table(study, "overlap", matrix.reset_index(), "As a table: images in common over images in either, same seed",
+               dict.fromkeys(map(str, matrix.columns), fixed(3)), folded=True)  # fmt: skip
+    page.say(
+        f"Mean over the seeds that both have. Two random choices of this size would overlap by about {chance:.3f}."
+    )
 
 
 def _pictures(study: StudyFolder, cycle: int) -> None:
@@ -246,25 +275,28 @@ def _redundancy(study: StudyFolder) -> None:
         page.say("No query of more than one image.")
         return
     methods = {label: study.methods[label] for label in study.same_images}
-    page.figure(study, "redundancy", plots.redundancy_curves(distances, methods, "pixels"), "distance within a query")
-    means = distances.groupby(["label", "cycle"], sort=False)["distance"].mean().reset_index()
-    page.table(study, "redundancy", means, "Mean distance to the nearest other image of the query (pixels in 0..1)",
-               {"distance": fixed(4), "cycle": whole})  # fmt: skip
+    page.figure(study, "redundancy", plots.redundancy_curves(distances, methods, "pixels from 0 to 1"),
+                "distance within a query")  # fmt: skip
+    means = distances.pivot_table(index="label", columns="cycle", values="distance", sort=False).sort_index(axis=1)
+    means.columns = [f"cycle {cycle}" for cycle in means.columns]
+    page.table(study, "redundancy", means.reset_index(), "Mean distance to the nearest other image of the query",
+               dict.fromkeys(means.columns, fixed(3)))  # fmt: skip
 
 
 def _map(study: StudyFolder, cycle: int) -> None:
     page.heading(f"Where in the pool? The query for cycle {cycle}")
     points, classes, places, seed = queried.pool_map(study, cycle)
     if places:
-        title = f"t-SNE of the pool's pixels, seed {seed}"
-        page.figure(study, "map", plots.embedding(points, classes, places, study.methods, title), "map of the pool")
+        title, names = f"t-SNE of the pool's pixels, seed {seed}", study.images.class_names
+        page.figure(study, "map", plots.embedding(points, classes, places, study.methods, title, names),
+                    "map of the pool")  # fmt: skip
 
 
 @section
 def what_it_costs(study: StudyFolder) -> None:
     """Wall time."""
     page.table(study, "times", tables.times(study), "Mean wall time in seconds", dict.fromkeys(
-        ("train a cycle", "evaluate a cycle", "query", "run"), fixed(2)))  # fmt: skip
+        ("training", "evaluation", "a query", "a cycle", "a run"), fixed(2)))  # fmt: skip
 
 
 @section

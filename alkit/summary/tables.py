@@ -64,7 +64,7 @@ def protocol(study: StudyFolder) -> pd.DataFrame:
     skipped = {*OF_THE_MACHINE, "method", "label"}
     rows = []
     for name in dict.fromkeys(key for params in study.params.values() for key in params if key not in skipped):
-        values = {label: json.dumps(params.get(name)) for label, params in study.params.items()}
+        values = {label: _as_written(params.get(name)) for label, params in study.params.items()}
         common = max(values.values(), key=list(values.values()).count)
         rows.append(
             {"parameter": name, "value": common, "of": "all" if len(set(values.values())) == 1 else "the others"}
@@ -82,6 +82,7 @@ def unlike(study: StudyFolder) -> list[str]:
 def environment(study: StudyFolder) -> pd.DataFrame:
     """What the runs ran with: one row a combination."""
     runs = study.frame.drop_duplicates("path")[[*ENVIRONMENT]].astype(str)
+    runs["git_commit"] = runs["git_commit"].str[:12]
     return runs.groupby(list(ENVIRONMENT), sort=False).size().rename("runs").reset_index()
 
 
@@ -173,7 +174,7 @@ def curve_points(study: StudyFolder) -> pd.DataFrame:
 
 
 def times(study: StudyFolder) -> pd.DataFrame:
-    """Mean wall time a cycle: training, evaluation, query; and a whole run."""
+    """Mean wall time of a cycle and its parts, training, evaluation and query; and of a whole run."""
     names = ["train_seconds", "evaluate_seconds", "query_seconds"]
     rows = []
     for label in study.labels:
@@ -181,9 +182,10 @@ def times(study: StudyFolder) -> pd.DataFrame:
         queried = part[part["cycle"] < part.groupby("path")["cycle"].transform("max")]["query_seconds"]
         rows.append(
             {
-                "label": label, "train a cycle": part["train_seconds"].mean(),
-                "evaluate a cycle": part["evaluate_seconds"].mean(), "query": queried.mean(),
-                "run": part.groupby("path")[names].sum().sum(axis=1).mean(),
+                "label": label, "training": part["train_seconds"].mean(),
+                "evaluation": part["evaluate_seconds"].mean(), "a query": queried.mean(),
+                "a cycle": part[names].sum(axis=1).mean(),
+                "a run": part.groupby("path")[names].sum().sum(axis=1).mean(),
                 "devices": ", ".join(sorted(set(part["device"].astype(str)))),
             }
         )  # fmt: skip
@@ -224,14 +226,18 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
     return shown.rename(columns=lambda name: str(name).replace("_", " "))
 
 
-def sentences(table: pd.DataFrame, most: int = 15) -> list[str]:
-    """A sentence a pair; of more than `most` pairs, those with the baseline and those of the best label."""
+def sentences(table: pd.DataFrame, most: int = 6) -> list[str]:
+    """A sentence a pair, differences that are shown first.
+
+    Of more than `most` pairs, those with the baseline, and of the label ahead of most others those that are shown.
+    """
     known = int(table["p"].notna().sum())
-    chosen = table
+    seen = table["p_holm"] < statistics.LEVEL
     if len(table) > most:
         ahead = table.assign(win=np.where(table["difference"] > 0, table["a"], table["b"]))["win"].value_counts()
-        named = {BASELINE, str(ahead.index[0])}
-        chosen = table[table["a"].isin(named) | table["b"].isin(named)]
+        of = {name: (table["a"] == name) | (table["b"] == name) for name in (BASELINE, ahead.index[0])}
+        table = table[of[BASELINE] | (of[ahead.index[0]] & (seen | (not of[BASELINE].any())))]
+    chosen = table.loc[seen[table.index].sort_values(ascending=False, kind="stable").index]
     return [
         statistics.sentence(row.test, str(row.a), str(row.b), row.p_holm, known)  # type: ignore[arg-type]
         for row in chosen.itertuples()
@@ -270,6 +276,10 @@ def beside_published(study: StudyFolder) -> pd.DataFrame:
     for name in ("published", "tolerance", "ours", "deviation", "difference"):
         table[name] = 100 * table[name].astype(float)
     return table
+
+
+def _as_written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _range(values: pd.Series) -> str:
