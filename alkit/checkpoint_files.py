@@ -1,0 +1,130 @@
+"""Which checkpoints a pattern names, and what their paths tell: seed, cycle, and how many labels there were."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from alkit.errors import CheckpointError, ConfigError
+
+_LAYOUT = re.compile(r"Init(?P<initial>\d+)_S(?P<subset>\d+)_B(?P<budget>\d+)")
+_SEED = re.compile(r"(?:^|[/_.-])seed[-_]?(\d+)(?=[/_.-])", re.IGNORECASE)
+_CYCLE = re.compile(r"cycle[-_]?(\d+)", re.IGNORECASE)
+_PARTS = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^]]*\]|\{\w*\}|[^*?[{]+|.")
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """One file: `label` names the files that differ from it in seed and cycle alone. What its path does not tell is
+    None. `layout` is empty, or `initial`, `subset` and `budget` of the first paper's folder InitX_SY_BZ."""
+
+    path: Path
+    template: str
+    label: str
+    seed: int | None
+    cycle: int | None
+    first_cycle: int = 1
+
+    @property
+    def layout(self) -> dict[str, int]:
+        found = _LAYOUT.search(str(self.path.parent))
+        return {key: int(value) for key, value in found.groupdict().items()} if found else {}
+
+    @property
+    def labelled(self) -> int | None:
+        """Labels that the model was trained with."""
+        if not self.layout or self.cycle is None:
+            return None
+        return self.layout["initial"] + (self.cycle - self.first_cycle) * self.layout["budget"]
+
+
+def find_checkpoints(pattern: str | Path) -> list[CheckpointFile]:
+    """The files that `pattern` names, by label, cycle and seed.
+
+    `pattern` is a glob (`*`, `?`, `[…]`, `**`); `{seed}` and `{cycle}` in it are numbers. Where it has none, they are
+    read from `Seed-3` and `cycle7` in the path. Raises `CheckpointError` where there is no file, or two of one seed
+    and cycle; `ConfigError` for another word in braces.
+    """
+    text = os.path.normpath(os.path.expanduser(pattern))
+    form = _regex(text)
+    names = sorted(glob.glob(re.sub(r"\{\w*\}", "*", text), recursive=True))
+    found = [
+        _read(name, match) for name in names if (match := form.fullmatch(name)) is not None and Path(name).is_file()
+    ]
+    if not found:
+        raise CheckpointError(f"{pattern}: no such file")
+    found.sort(key=lambda file: (file.template, file.cycle or 0, file.seed or 0))
+    for _, same in groupby(found, lambda file: (file.template, file.seed, file.cycle)):
+        first, *others = same
+        if others:
+            raise CheckpointError(f"{others[0].path}: the same seed and cycle as {first.path}")
+    return _labelled_apart(found)
+
+
+def _read(name: str, match: re.Match[str]) -> CheckpointFile:
+    spans: dict[str, tuple[int, int] | None] = {}
+    for key, default in (("seed", _SEED), ("cycle", _CYCLE)):
+        if key in match.re.groupindex:
+            spans[key] = match.span(key)
+            continue
+        start = name.rfind("/") + 1 if key == "cycle" else 0  # a folder is called Seed-3, but a cycle's is the file
+        places = list(default.finditer(name, start))
+        spans[key] = places[-1].span(1) if places else None
+    seed, cycle = (None if span is None else int(name[slice(*span)]) for span in spans.values())
+    template = name
+    for key, span in sorted(spans.items(), key=lambda item: item[1] or (0, 0), reverse=True):
+        if span is not None:
+            template = f"{template[: span[0]]}{{{key}}}{template[span[1] :]}"
+    first = 1
+    if cycle and spans["cycle"] is not None:  # the papers' program counts cycles from 0, this kit from 1
+        start, end = spans["cycle"]
+        zeros = ("0", "0" * (end - start))
+        first = 0 if any(os.path.exists(name[:start] + zero + name[end:]) for zero in zeros) else 1
+    return CheckpointFile(Path(name), template, _label(template), seed, cycle, 0 if cycle == 0 else first)
+
+
+def _label(template: str) -> str:
+    """The folder that holds the seeds' folders; without any, the run's; without that, the file's name."""
+    folders = template.split("/")[:-1]
+    folders = folders[:-1] if folders[-1:] == ["models"] else folders
+    places = [number for number, folder in enumerate(folders) if "{seed}" in folder]
+    folders = folders[: places[-1]] if places else folders
+    return folders[-1] if folders and folders[-1] not in ("", ".", "..") else Path(template).stem
+
+
+def _labelled_apart(files: list[CheckpointFile]) -> list[CheckpointFile]:
+    """The same files; where two kinds would have one label, the label is all of the path."""
+    templates: dict[str, set[str]] = {}
+    for file in files:
+        templates.setdefault(file.label, set()).add(file.template)
+    return [replace(file, label=file.template) if len(templates[file.label]) > 1 else file for file in files]
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression with the groups `seed` and `cycle`; a second `{seed}` is the same number."""
+    found: list[str] = []
+    for part in _PARTS.findall(pattern):
+        if part.startswith("{") and len(part) > 2:
+            name = part[1:-1]
+            if name not in ("seed", "cycle"):
+                raise ConfigError(f"pattern: {part} is not known; expected {{seed}} or {{cycle}}")
+            group = f"(?P<{name}>\\d+)"
+            found.append(f"(?P={name})" if group in found else group)
+        elif part == "**/":
+            found.append("(?:.*/)?")
+        elif part.startswith("*") or part == "{}":
+            found.append("[^/]*")
+        elif part == "?":
+            found.append("[^/]")
+        elif part.startswith("[") and len(part) > 1:
+            found.append(part.replace("\\", "\\\\").replace("[!", "[^", 1))
+        else:
+            found.append(re.escape(part))
+    try:
+        return re.compile("".join(found), re.DOTALL)
+    except re.error:
+        raise ConfigError(f"pattern: {pattern}: does not parse as a glob") from None
