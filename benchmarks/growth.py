@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from alkit import Experiment
 from alkit.errors import ConfigError
 from alkit.strategies import TensorPool, make_strategy
 
+SIZES = (10_000, 100_000, 1_000_000)
 WIDTH, LABELLED, BUDGET, CLASSES, SAMPLES = 512, 1_000, 1_000, 10, 10
+GRAPH_STEPS = 20  # of a query's 200: each costs the same
 METHODS = (
     "margin", "entropy", "ranked_margin", "bald", "sbias", "coreset", "uncertain_gcn", "core_gcn", "badge",
     "typiclust", "probcover", "hierarchical",
@@ -52,49 +54,61 @@ def _pool(experiment: Experiment, count: int) -> TensorPool:
 
 def measure_one(method: str, count: int) -> dict[str, Any]:
     """Seconds and peak memory, beyond the pool's own tensors, of one query in this process."""
-    experiment = Experiment(method=method, budget=BUDGET, posterior_samples=SAMPLES)
+    experiment = Experiment(method=method, budget=BUDGET, posterior_samples=SAMPLES, gcn_steps=GRAPH_STEPS)
     row: dict[str, Any] = {"strategy": method, "n": count, "features_bytes": 4 * count * WIDTH}
+    if method.endswith("_gcn"):
+        row["graph_steps"] = GRAPH_STEPS
     strategy = make_strategy(experiment)
     strategy.query(_pool(experiment, 2 * BUDGET), 10, torch.Generator().manual_seed(0))  # libraries are loaded
     pool = _pool(experiment, count)
-    before, began = psutil.Process().memory_info().rss, time.perf_counter()
+    before, began, worked = psutil.Process().memory_info().rss, time.perf_counter(), time.process_time()
     try:
         answer = strategy.query(pool, min(BUDGET, count), torch.Generator().manual_seed(0))
     except ConfigError as error:
-        return row | {"seconds": None, "peak_bytes": None, "refused": str(error)}
+        return row | {"seconds": None, "cpu_seconds": None, "peak_bytes": None, "refused": str(error)}
     unit = 1 if sys.platform == "darwin" else 1024
+    wall, worked = time.perf_counter() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     assert len(answer.indices) == min(BUDGET, count)
     return row | {
-        "seconds": round(time.perf_counter() - began, 4),
+        "seconds": round(wall, 4),
+        "cpu_seconds": round(worked, 4),
         "peak_bytes": max(peak - before, 0),
         "times_features": round(max(peak - before, 0) / row["features_bytes"], 3),
     }
 
 
 def measure(
-    sizes: tuple[int, ...] = (10_000, 100_000, 1_000_000),
-    methods: tuple[str, ...] = METHODS,
-    threads: int | None = None,
+    sizes: Iterable[int] = SIZES,
+    methods: Iterable[str] = METHODS,
+    known: Iterable[dict[str, Any]] = (),
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
 ) -> list[dict[str, Any]]:
-    """One row a method and size: seconds, peak memory beyond the pool in bytes, or why it was refused."""
-    rows = []
-    environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    """One row a method and size: seconds, peak memory beyond the pool in bytes, or why it was refused.
+
+    One thread, so that the seconds of the processor mean the same on a machine that is not idle. What `known` has is
+    not measured again; `keep` is called with all rows after each.
+    """
+    rows = [row for row in known if not row.get("failed")]
     for method in methods:
         for count in sizes:
-            command = [sys.executable, "-m", "benchmarks.growth", "--one", method, str(count)]
+            if any((row["strategy"], row["n"]) == (method, count) for row in rows):
+                continue
             done = subprocess.run(
-                command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
-            )
-            row = {"strategy": method, "n": count, "seconds": None, "peak_bytes": None}
+                [sys.executable, "-m", "benchmarks.growth", method, str(count)],
+                env=dict(os.environ) | {"OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[1],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
             if done.returncode:
-                rows.append(row | {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1]})
+                why = f"exit status {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"
+                rows.append({"strategy": method, "n": count, "seconds": None, "peak_bytes": None, "failed": why})
             else:
                 rows.append(json.loads(done.stdout.splitlines()[-1]))
-    return rows
+            keep(rows)
+    return sorted(rows, key=lambda row: (METHODS.index(row["strategy"]), row["n"]))
 
 
-def slopes(rows: list[dict[str, Any]], what: str = "seconds") -> dict[str, float]:
+def slopes(rows: list[dict[str, Any]], what: str = "cpu_seconds") -> dict[str, float]:
     """The slope of log(`what`) on log(n) for each strategy with two sizes or more: 1 is linear."""
     result = {}
     for name in dict.fromkeys(row["strategy"] for row in rows):
@@ -111,46 +125,36 @@ def plot(rows: list[dict[str, Any]], path: str | Path) -> None:
     """Seconds and peak memory against the number of candidates, log-log, with the fitted slopes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    for axes, what, title in zip(
-        figure.subplots(1, 2), ("seconds", "peak_bytes"), ("seconds", "peak bytes beyond the pool"), strict=True
-    ):
-        for name, slope in slopes(rows, what).items():
-            points = [(row["n"], row[what]) for row in rows if row["strategy"] == name and row.get(what)]
-            axes.plot(*zip(*points, strict=True), marker="o", label=f"{name} ({slope:.2f})")
-        axes.set(xscale="log", yscale="log", xlabel="candidates", title=f"{title} (fitted slope)")
-        axes.legend(fontsize=7)
-    figure.savefig(path)
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    panels = (("cpu_seconds", 1.0, "seconds of one core"), ("peak_bytes", 1e6, "peak memory beyond the pool (MB)"))
+    for axes, (what, unit, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        for number, (name, slope) in enumerate(slopes(rows, what).items()):
+            points = [(row["n"], row[what] / unit) for row in rows if row["strategy"] == name and row.get(what)]
+            style = {"marker": "osD^v"[number % 5], "linestyle": ("-", "--")[number // 10], "color": f"C{number % 10}"}
+            axes.plot(*zip(*points, strict=True), label=f"{name}  {slope:.2f}", markersize=4, **style)
+        axes.set(xscale="log", yscale="log", xlabel="candidates (512 features each)", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, title="fitted slope", loc="center left", bbox_to_anchor=(1, 0.5))
+    features = sorted({(row["n"], row["features_bytes"] / 1e6) for row in rows if "features_bytes" in row})
+    axes.plot(*zip(*features, strict=True), color="black", linestyle=":", label="the features")
+    axes.legend(fontsize=8, title="fitted slope", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(path, dpi=110)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as aligned text."""
-    lines = [f"{'strategy':16}{'n':>10}{'seconds':>12}{'peak MB':>10}{'× features':>12}"]
+    lines = [f"{'strategy':16}{'candidates':>12}{'core seconds':>14}{'peak MB':>10}{'× features':>12}"]
     for row in rows:
         if row["seconds"] is None:
-            lines.append(f"{row['strategy']:16}{row['n']:>10}  {row.get('refused') or row.get('failed')}")
+            lines.append(f"{row['strategy']:16}{row['n']:>12,}  {row.get('refused') or row.get('failed')}")
         else:
             lines.append(
-                f"{row['strategy']:16}{row['n']:>10}{row['seconds']:>12.3f}{row['peak_bytes'] / 1e6:>10.0f}"
+                f"{row['strategy']:16}{row['n']:>12,}{row['cpu_seconds']:>14.2f}{row['peak_bytes'] / 1e6:>10.0f}"
                 f"{row['times_features']:>12.2f}"
             )
+    lines += [f"{name:16}seconds grow as n^{slope:.2f}" for name, slope in slopes(rows).items()]
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=2, metavar=("METHOD", "N"), help="measure one in this process; prints JSON")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure_one(options.one[0], int(options.one[1]))))
-        return
-    rows = measure(tuple(options.sizes), tuple(options.methods))
-    print(table(rows))
-    for name, slope in slopes(rows).items():
-        print(f"{name:16} seconds grow as n^{slope:.2f}")
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps(measure_one(sys.argv[1], int(sys.argv[2]))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ from alkit.models import GCN
 from alkit.strategies.coreset import k_center_greedy
 from alkit.strategies.graph import gcn_scores
 from alkit.strategies.hierarchical import HierarchicalSampler, ward_children
-from benchmarks.timing import compare, table
+from benchmarks.timing import compare
 
 CANDIDATES, LABELLED, WIDTH, BUDGET, CLASSES = 10_000, 1_000, 512, 1_000, 100
 
@@ -129,7 +128,7 @@ def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = 50
     same = torch.equal(k_center_greedy(candidates, centers, BUDGET), expected)
     rows = [
         _row("k-center greedy", lambda: k_center_greedy(candidates, centers, BUDGET), "full distance matrix",
-             lambda: full_matrix_k_center(candidates, centers, BUDGET), repetitions, "≥ 4", same),
+             lambda: full_matrix_k_center(candidates, centers, BUDGET), repetitions, "at least 4", same),
     ]  # fmt: skip
     labelled = torch.arange(len(features)) >= CANDIDATES
     few = {"dropout": 0.0, "steps": 5}  # without dropout both are the same computation
@@ -142,7 +141,7 @@ def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = 50
              lambda: gcn_scores(features, labelled, torch.Generator().manual_seed(1), steps=graph_steps),
              "dense adjacency",
              lambda: dense_gcn_scores(features, labelled, torch.Generator().manual_seed(1), graph_steps),
-             repetitions, "≥ 20", same)
+             repetitions, "at least 20", same)
     )  # fmt: skip
     children, leaves = ward_children(features), range(CANDIDATES, CANDIDATES + observations)
 
@@ -156,7 +155,7 @@ def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = 50
     same = ours.pruning == reference.pruning and np.array_equal(ours.cost, reference.cost)
     rows.append(
         _row(f"hierarchical, {CLASSES} classes", lambda: enter(HierarchicalSampler), "loops over pairs of classes",
-             lambda: enter(LoopSampler), repetitions, "≥ 50", same)
+             lambda: enter(LoopSampler), repetitions, "at least 50", same)
     )  # fmt: skip
     return rows
 
@@ -165,19 +164,4 @@ def _row(
     name: str, ours: Callable[[], Any], against: str, reference: Callable[[], Any], repetitions: int, target: str,
     same: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    result = compare(name, ours, against, reference, repetitions, target, same_answer=bool(same))
-    return {**result.row(), "ours": result.ours, "reference": result.reference}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--graph-steps", type=int, default=200)
-    options = parser.parse_args()
-    rows = measure(options.repetitions, options.graph_steps)
-    print(table(rows))
-    print("same answers:", {row["name"]: row["same_answer"] for row in rows})
-
-
-if __name__ == "__main__":
-    main()
+    return compare(name, ours, against, reference, repetitions, target, same_answer=bool(same)).row()

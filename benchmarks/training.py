@@ -144,7 +144,7 @@ def small_network(repetitions: int) -> list[Comparison]:
     return results
 
 
-def augmentation(repetitions: int) -> list[Comparison]:
+def augmentation(repetitions: int = 5) -> list[dict[str, Any]]:
     """Crop, flip and normalise alone, on one core."""
     data = made_up_images(1280)
     pil = PilDataset(data)
@@ -164,12 +164,12 @@ def augmentation(repetitions: int) -> list[Comparison]:
         "at least 10",
     )  # fmt: skip
     torch.set_num_threads(threads)
-    return [result]
+    return [result.row()]
 
 
-def evaluation(repetitions: int) -> list[Comparison]:
+def evaluation(repetitions: int = 5) -> list[dict[str, Any]]:
     """Scoring a pool, against the same network in float32, eager, batch 128, contiguous."""
-    data, results = made_up_images(512), []
+    data = made_up_images(512)
     experiment = Experiment(precision="bfloat16", width=64, model="resnet18")
     model = resnet18(10)
     ours = to_device(Network(resnet18(10)), torch.device("cpu"))
@@ -180,20 +180,13 @@ def evaluation(repetitions: int) -> list[Comparison]:
         for indices in torch.arange(len(data)).split(128):
             model(data.normalise(data.take(indices)))
 
-    results.append(
-        compare("evaluation, ResNet-18", lambda: predict(ours, data, experiment=experiment), "float32 eager", theirs,
-                repetitions, "at least 2")
+    result = compare(
+        "evaluation, ResNet-18", lambda: predict(ours, data, experiment=experiment), "float32 eager", theirs,
+        repetitions, "at least 2",
     )  # fmt: skip
-    return results
+    return [result.row()]
 
 
 def measure(repetitions: int = 5) -> list[dict[str, Any]]:
-    """Every comparison of this file as rows."""
-    parts = [augmentation, small_network, evaluation, large_network]
-    return [comparison.row() for part in parts for comparison in part(repetitions)]
-
-
-if __name__ == "__main__":
-    from benchmarks.timing import table
-
-    print(table(measure()))
+    """The loop with the scaled protocols' network and with the papers', as rows."""
+    return [comparison.row() for part in (small_network, large_network) for comparison in part(repetitions)]

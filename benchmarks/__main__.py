@@ -1,0 +1,123 @@
+"""`python -m benchmarks [PART ...]`: measure, print one table, and keep each part as JSON.
+
+A part that was measured on this machine with these versions is printed from its file; `--again` measures it anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alkit.files import write_json
+from benchmarks import timing
+
+OUT = Path(__file__).parents[1] / "outputs" / "published" / "benchmarks"
+PARTS = {
+    "training": ("training", "measure"),
+    "augmentation": ("training", "augmentation"),
+    "evaluation": ("training", "evaluation"),
+    "selection": ("selection", "measure"),
+    "data": ("data", "measure"),
+    "startup": ("startup", "measure"),
+    "grid": ("grid", "measure"),
+}
+WITHOUT_SHARING = ("startup", "grid")  # several processes: only passing time says how long they take
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on: processor, memory, versions."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in fields.get("flags", "").split()]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": fields.get("model name", platform.processor() or platform.machine()),
+        "units": units,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "pillow")},
+    }
+
+
+def measure_part(name: str, options: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Measure the part `name` and write it to `path`; returns what was written."""
+    began = {"load_before": round(os.getloadavg()[0], 2), "began": time.strftime("%Y-%m-%d %H:%M")}
+    content: dict[str, Any] = {
+        "part": name, "machine": machine(), "repetitions": options.repetitions, **began,
+        "threads": torch.get_num_threads(),
+        "clock": "processor, one thread" if options.cpu and name not in WITHOUT_SHARING else "passing time",
+    }  # fmt: skip
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        write_json(path, content | {"load_after": round(os.getloadavg()[0], 2), "rows": rows})
+
+    if name == "growth":
+        from benchmarks import growth
+
+        content |= {"clock": "both", "threads": 1, "repetitions": 1}
+        known = [] if options.again else (_read(path) or {"rows": []})["rows"]
+        rows = growth.measure(known=known, keep=keep)
+        growth.plot(rows, path.with_suffix(".png"))
+    else:
+        module, function = PARTS[name]
+        rows = getattr(import_module(f"benchmarks.{module}"), function)(options.repetitions)
+    keep(rows)
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The part in `path`, if it was measured on this machine with these versions."""
+    content = json.loads(path.read_text()) if path.exists() else None
+    return content if content is not None and content["machine"] == machine() else None
+
+
+def main() -> None:
+    names = [*PARTS, "growth"]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}; all by default")
+    parser.add_argument("--repetitions", type=int, default=5, help="interleaved repetitions of each comparison")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the JSON files")
+    parser.add_argument("--again", action="store_true", help="measure anew what has been measured")
+    parser.add_argument(
+        "--cpu", action="store_true",
+        help="one thread, and its processor's seconds: for ratios on a machine that others use too",
+    )  # fmt: skip
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(names)
+    if unknown:
+        parser.error(f"no part '{sorted(unknown)[0]}': expected some of {', '.join(names)}")
+    if options.cpu:
+        torch.set_num_threads(1)
+        timing.use_processor_time()
+    options.out.mkdir(parents=True, exist_ok=True)
+    shown: list[dict[str, Any]] = []
+    for name in options.parts or names:
+        path = options.out / f"{name}.json"
+        content = None if options.again or name == "growth" else _read(path)
+        content = measure_part(name, options, path) if content is None else content
+        if name == "growth":
+            from benchmarks import growth
+
+            print(growth.table(content["rows"]), "\n", flush=True)
+        else:
+            shown += content["rows"]
+            print(timing.table(content["rows"]), "\n", flush=True)
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    if shown and len(options.parts) != 1:
+        print(timing.table(shown))
+
+
+if __name__ == "__main__":
+    main()
