@@ -1,6 +1,7 @@
 """What the grid starts: one run's notebook, or Snakemake itself. Neither outlives the process that started it.
 
 python -m alkit.job notebook IN.ipynb OUT.ipynb -f run.yaml -r out_dir DIR     papermill; failure.json if it fails
+python -m alkit.job kernel -f CONNECTION                                       the notebook's kernel, for papermill
 python -m alkit.job snakemake ...                                              Snakemake's own command line
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import re
 import runpy
@@ -29,7 +31,8 @@ def die_with_parent() -> None:
     """End this process at once when the one that started it has ended, however that came about.
 
     Snakemake that is killed leaves its jobs running, and they would write into a folder that a new command uses.
-    A notebook's kernel watches papermill in the same way (ipykernel does so by itself).
+    A kernel watches papermill in the same way: ipykernel's own watch misses a parent that ends while it starts, where
+    orphans go to another process than the first (a desktop session, a container's).
     """
     parent = int(os.environ.pop(PARENT, os.getppid()))
 
@@ -63,8 +66,12 @@ def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | 
     """What went wrong, or None."""
     # This environment's kernel, whatever kernel of the same name the user has. History and connection files of their
     # own: kernels that start side by side otherwise wait for one database and race for ports.
-    os.environ["JUPYTER_PATH"] = str(Path(sys.prefix) / "share" / "jupyter")
-    os.environ |= {"IPYTHONDIR": scratch, "JUPYTER_RUNTIME_DIR": scratch}
+    os.environ |= {"JUPYTER_PATH": scratch, "IPYTHONDIR": scratch, "JUPYTER_RUNTIME_DIR": scratch}
+    kernel = {"argv": [sys.executable, "-m", "alkit.job", "kernel", "-f", "{connection_file}"], "language": "python",
+              "display_name": "Python 3", "env": {PARENT: str(os.getpid())}}  # fmt: skip
+    spec = Path(scratch) / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps(kernel))
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second of imports, for checks not used here
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -119,7 +126,7 @@ def _wait_for(lock: Path, patience: float = 30.0) -> None:
     if not lock.exists():
         return
     until = time.monotonic() + patience
-    with lock.open() as handle:
+    with lock.open("a") as handle:  # on NFS only who may write can lock
         while time.monotonic() < until:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,6 +140,11 @@ def main() -> int:
     if sys.argv[1:2] == ["snakemake"]:
         del sys.argv[0]
         runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+        return 0
+    if sys.argv[1:2] == ["kernel"]:
+        from ipykernel.kernelapp import launch_new_instance
+
+        launch_new_instance(argv=sys.argv[2:])
         return 0
     parser = argparse.ArgumentParser(prog="python -m alkit.job")
     notebook = parser.add_subparsers(required=True).add_parser("notebook")

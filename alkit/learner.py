@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alkit import devices
+from alkit import __version__, devices
 from alkit.config import Experiment
 from alkit.data import load_for
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
@@ -45,6 +46,7 @@ class State:
     carried: dict[str, Any] | None = None  # weights for the next cycle, under the quirk warm_start
     training: dict[str, Any] | None = None  # of the cycle under way
     started: str = ""
+    code: list[str] = field(default_factory=list)  # the versions of the kit that the run was made with
 
     @property
     def labelled(self) -> Tensor:
@@ -93,6 +95,7 @@ class ActiveLearner:
         with self.folder.lock(), devices.deterministic():
             restored = self.folder.restore()
             self.state = State(started=_now()) if restored is None else State(**restored)
+            self._note_code()
             yield from list(self.state.records)
             for cycle in range(len(self.state.records) + 1, self.experiment.cycle_count + 1):
                 yield self.run_cycle(cycle)
@@ -292,6 +295,19 @@ class ActiveLearner:
             self._progress(status)
         self.folder.report(status)
 
+    def _note_code(self) -> None:
+        """Record this version of the kit, with a warning if the run was begun with another."""
+        if self.folder.path is None:
+            return
+        here, code = devices.git_commit() or f"alkit {__version__}", self.state.code
+        if code and code[-1] != here:
+            warnings.warn(
+                f"{self.folder.path}: begun with another version of the kit ({code[-1]}) than this one ({here}); "
+                "the record names both", stacklevel=2,
+            )  # fmt: skip
+        if here not in code[-1:]:
+            code.append(here)
+
     def _checkpoint(self) -> None:
         self.folder.checkpoint(dict(vars(self.state)))
 
@@ -304,7 +320,7 @@ class ActiveLearner:
             "class_names": list(self.train.class_names), "pool_size": len(self.available),
             "test_size": len(self.test), "data": self.train.notes, "cycles": self.state.records,
             "environment": devices.environment(self.device, experiment.precision),
-            "started": self.state.started, "finished": _now(),
+            "code": self.state.code, "started": self.state.started, "finished": _now(),
         }  # fmt: skip
         self.folder.finish(self.query_arrays(), self.prediction_arrays(), result)
         self._report("finished", experiment.cycle_count, experiment.epochs)

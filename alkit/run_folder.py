@@ -7,6 +7,7 @@ run. A run without a folder writes nothing.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class RunFolder:
         self.path = Path(path) if path is not None else None
         self.experiment = experiment
         self._reported = 0.0
+        self._held: TextIO | None = None
 
     def finished(self) -> dict[str, Any] | None:
         """The record of a complete run of this experiment, if the folder holds one."""
@@ -54,8 +56,10 @@ class RunFolder:
             result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
             self._refuse_other(result["params"] | {"pretext_losses": result.get("pretext_sha256")})
             result["cycles"][-1]["cycle"]
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise CheckpointError(f"{self.path / 'result.json'}: not a record of alkit") from None
+        with suppress(OSError):  # of a run that was killed just after its record was there
+            remove_checkpoints(self._checkpoint)
         return result
 
     def restore(self) -> dict[str, Any] | None:
@@ -63,13 +67,16 @@ class RunFolder:
         saved = load_checkpoint(self._checkpoint) if self.path is not None else None
         if saved is None:
             return None
-        self._refuse_other(saved["params"])
-        state: dict[str, Any] = saved["state"]
+        params, state = saved.get("params"), saved.get("state")
+        if not isinstance(params, dict) or not isinstance(state, dict):
+            raise CheckpointError(f"{self._checkpoint}: not a checkpoint of alkit; remove it to begin anew")
+        self._refuse_other(params)
         return state
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Keep `state`; the checkpoint before it is kept too."""
         if self.path is not None:
+            self._keep_hold()
             save_checkpoint(self._checkpoint, {"params": fingerprint(self.experiment), "state": state})
 
     def report(self, status: dict[str, Any]) -> None:
@@ -78,6 +85,7 @@ class RunFolder:
         if self.path is None or (now - self._reported < 1.0 and status["state"] == "training"):
             return
         self._reported = now
+        self._keep_hold()
         with suppress(OSError):  # a run does not end because its progress cannot be shown
             write_json(
                 self.path / "progress.json",
@@ -88,10 +96,15 @@ class RunFolder:
         """The backbone in the papers' checkpoint layout, for `alkit evaluate`."""
         if self.path is None:
             return
-        name = f"active_{self.experiment.model}_{self.experiment.dataset}_cycle{cycle}.pth"
+        path = self.path / "models" / f"active_{self.experiment.model}_{self.experiment.dataset}_cycle{cycle}.pth"
         weights = {k: v.cpu().contiguous() for k, v in backbone.state_dict().items()}
-        with atomic_write(self.path / "models" / name) as stream:
-            torch.save({"cycle": cycle, "state_dict_backbone": weights}, stream)
+        buffer = io.BytesIO()  # torch's own writer hides why a file cannot be written
+        torch.save({"cycle": cycle, "state_dict_backbone": weights}, buffer)
+        try:
+            with atomic_write(path) as stream:
+                stream.write(buffer.getbuffer())
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be written ({error.strerror}); the checkpoint is kept") from None
 
     def finish(
         self, queries: dict[str, np.ndarray], predictions: dict[str, np.ndarray], result: dict[str, Any]
@@ -99,6 +112,7 @@ class RunFolder:
         """Write the run's files, the record last; then the checkpoints are no longer needed."""
         if self.path is None:
             return
+        self._keep_hold()
         try:
             write_npz(self.path / "queries.npz", queries)
             write_npz(self.path / "predictions.npz", predictions)
@@ -115,18 +129,39 @@ class RunFolder:
         if self.path is None:
             yield
             return
+        self._take(self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be written ({error.strerror})") from None
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CheckpointError(f"{self.path}: another process is running this experiment there") from None
             clean_temporary(self.path)
             yield
+        finally:
+            self._release()
+
+    def _take(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._held = (path / ".lock").open("w")
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._release()
+            raise CheckpointError(f"{path}: another process is running this experiment there") from None
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+        self._held = None
+
+    def _keep_hold(self) -> None:
+        """Where the folder was removed under the run, make it again, unless another process has taken it over."""
+        if self.path is None or self._held is None:
+            return
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._held.fileno()), os.stat(self.path / ".lock")):
+                return
+        self._release()
+        self._take(self.path)
 
     @property
     def _checkpoint(self) -> Path:

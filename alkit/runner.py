@@ -38,15 +38,15 @@ def run_study(
         warn_of_other_code(plan)
         log = _log_file(plan.folder)
         command = snakemake_command(plan, cores, profile, summary, notebooks)
-        began = time.time()
+        page = plan.folder / "summary.html"
+        began, before = time.time(), _version_of(page)
         with _started(command, log, gentle=profile is not None) as process:
             watch(plan, process)
         failed = [run for run in plan.runs if not run.finished]
-        page = plan.folder / "summary.html"
-        if summary and len(failed) < len(plan.runs) and not _newer(page, plan):
+        if summary and len(failed) < len(plan.runs) and not _up_to_date(page, plan, before):
             _summarise(plan.folder)
     report(plan, failed, log, began)
-    if summary and _newer(page, plan):
+    if summary and _up_to_date(page, plan, before):
         print(f"\nSummary: {page}")
     elif summary and len(failed) < len(plan.runs):
         print(f"alkit: the summary failed; see {plan.folder / 'logs' / 'summary.log'}", file=sys.stderr)
@@ -71,7 +71,12 @@ def snakemake_command(
     command += ["--directory", str(plan.folder), "--cores" if local else "--local-cores", str(cores)]
     if local and (gpus := count_gpus()):
         command += ["--resources", f"gpu={gpus}", "--set-resources", "run:gpu=1", "pretext:gpu=1"]
-    return [*command, "--config", *(f"{key}={json.dumps(value)}" for key, value in config.items())]
+    return [*command, "--config", *(f"{key}={_config_value(value)}" for key, value in config.items())]
+
+
+def _config_value(value: Any) -> str:
+    """As Snakemake reads it: Python's True and False, all else YAML; `false` would be a text, and true."""
+    return str(value) if isinstance(value, bool) else json.dumps(value)
 
 
 def count_gpus() -> int:
@@ -285,8 +290,20 @@ def aligned(rows: list[list[str]], right: Iterable[int] = (), width: int = 120) 
 # --- the summary ---
 
 
-def _newer(page: Path, plan: grid.Plan) -> bool:
-    """Whether the page was made after the last of the records."""
+def _version_of(page: Path) -> tuple[int, int] | None:
+    """What changes whenever a file is written anew; None where there is none."""
+    with suppress(OSError):
+        return page.stat().st_ino, page.stat().st_mtime_ns
+    return None
+
+
+def _up_to_date(page: Path, plan: grid.Plan, before: tuple[int, int] | None) -> bool:
+    """Whether the page was made by this command, or at least after the last of the records.
+
+    Times alone do not tell: a clock that was set back makes older records look newer.
+    """
+    if _version_of(page) != before:
+        return page.exists()
     made = [(run.folder / "result.json").stat().st_mtime for run in plan.runs if run.finished]
     return page.exists() and page.stat().st_mtime >= max(made, default=0.0)
 

@@ -52,6 +52,8 @@ def tiny() -> Any:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--kills", type=int, metavar="N", help="kill a study's command at N random moments, not a few")
+    parser.addoption("--kills-csv", metavar="FILE", help="append a line about each of these kills to FILE")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
