@@ -238,6 +238,13 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         summary.build(tmp_path / "nowhere")
 
 
+def test_a_folder_of_several_studies_is_one_line(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_study(tmp_path / name, {"random": 0.0}, seeds=1, cycles=1, arrays=False)
+    with pytest.raises(CheckpointError, match="holds 2 studies, one, two; name the folder of one"):
+        summary.open_study(tmp_path)
+
+
 SECTIONS = (report.what_there_is, report.how_it_was_run, report.which_is_better, report.how_sure,
             report.selection_or_training, report.is_it_calibrated, report.what_was_asked_for, report.what_it_costs,
             report.beside_what_was_published)  # fmt: skip

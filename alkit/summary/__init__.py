@@ -38,6 +38,8 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
                 log_output=False, start_timeout=300, cwd=str(study),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
+            if error.ename == CheckpointError.__name__:  # of the folder itself, and one line already
+                raise CheckpointError(error.evalue) from None
             reason = " ".join(f"{error.ename}: {error.evalue}".split())
             raise CheckpointError(f"{study_dir}: the summary's cell {error.exec_count} failed ({reason})") from None
         write_text(aside / "summary.html", page.page(aside / "summary.ipynb", f"{study.name}: summary"))

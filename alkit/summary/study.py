@@ -16,7 +16,7 @@ import pandas as pd
 from alkit import records
 from alkit.config import DATA_OPTIONS, Experiment, Study
 from alkit.data import ImageSet, load_for
-from alkit.errors import AlkitError, DataError
+from alkit.errors import AlkitError, CheckpointError, DataError
 
 BASELINE = "random"
 SEEDS_IN_PICTURES = 3
@@ -146,7 +146,8 @@ def _data(params: dict[str, Any]) -> str:
 def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_root: str | None = None) -> StudyFolder:
     """Read the study folder `study_dir`; tables and figures go to `out_dir` (the study folder itself by default).
 
-    Of a study over several data sets the one with most runs is summarised; `left_out` names the others.
+    Of a study over several data sets the one with most runs is summarised; `left_out` names the others. Raises
+    `CheckpointError` if there is no such folder, or if it is one of several studies.
     """
     path = Path(study_dir)
     with warnings.catch_warnings():
@@ -156,6 +157,9 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
         whole = frame.copy()
         whole.attrs["problems"] = problems
         state = records.completeness(path, whole)
+    studies = sorted(frame["study"].unique())
+    if len(studies) > 1 and not (path / "study.yaml").exists():
+        raise CheckpointError(f"{path}: holds {len(studies)} studies, {', '.join(studies)}; name the folder of one")
     runs = frame.drop_duplicates("path")["dataset"].value_counts()
     others = [f"{name} ({count} runs)" for name, count in runs.iloc[1:].items()]
     if len(runs):
