@@ -32,8 +32,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$")]
 
 
 DATA_OPTIONS = (
-    "image_size", "pool_size", "test_size", "class_balance", "imbalance_factor", "label_noise", "skip_broken",
-    "test_fraction", "dataset_seed",
+    "image_size", "pool_size", "test_size", "class_balance", "test_class_balance", "imbalance_factor", "label_noise",
+    "skip_broken", "test_fraction", "dataset_seed",
 )  # fmt: skip
 """The fields of Experiment that, with `dataset` and `data_root`, decide which images and labels there are."""
 
@@ -66,6 +66,7 @@ class Experiment(_Checked):
     pool_size: Count | None = Field(None, description="keep a stratified part of the training images as the pool")
     test_size: Count | None = Field(None, description="keep a stratified part of the test images")
     class_balance: list[Positive] | None = Field(None, description="fraction of each class kept in the pool")
+    test_class_balance: list[Positive] | None = Field(None, description="fraction of each class kept for the test")
     imbalance_factor: Annotated[Real, Field(ge=1)] | None = Field(
         None, description="largest over smallest class of an exponential profile; null: the data set's own"
     )
@@ -303,9 +304,10 @@ class Study(_Checked):
         """Refuse a study of which any run would be refused."""
         if "seed" in self.parameters and "seeds" in self.model_fields_set:
             raise ConfigError("seed: give either seed or seeds")
-        doubled = {label for label in self.labels if self.labels.count(label) > 1}
+        folders = [label.lower() for label in self.labels]  # for some disks, names are the same in either case
+        doubled = [label for label in self.labels if folders.count(label.lower()) > 1]
         if doubled:
-            raise ConfigError(f"methods: '{sorted(doubled)[0]}' is named twice")
+            raise ConfigError(f"methods: '{doubled[0]}' is named twice")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError("seeds: each seed once")
         Experiment(**self.parameters)

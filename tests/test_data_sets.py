@@ -311,6 +311,19 @@ def test_the_pool_is_a_stratified_part_and_the_test_set_its_own() -> None:
     assert len(full_test) == 360
 
 
+def test_the_test_set_is_unbalanced_by_a_profile_of_its_own() -> None:
+    whole, all_test = load_dataset("digits")
+    train, test = load_dataset("digits", test_class_balance=[1.0, 0.5] * 5)
+    before = all_test.class_counts.tolist()
+    assert test.class_counts.tolist() == imbalance.balanced_counts(before, [1.0, 0.5] * 5)
+    assert torch.equal(train.labels, whole.labels)
+    small = load_dataset("digits", test_class_balance=[1.0, 0.01] * 5, test_size=50)[1]
+    assert len(small) == 50
+    assert small.class_counts[1] <= 1
+    with pytest.raises(ConfigError, match="test_class_balance: expected 10 fractions"):
+        load_dataset("digits", test_class_balance=[1.0])
+
+
 def test_label_noise_draws_from_all_classes_and_by_seed_alone() -> None:
     labels = np.zeros(10_000, np.int64)
     noisy, chosen = imbalance.replace_labels(labels, 0.1, 10, 3)

@@ -25,12 +25,15 @@ def exponential_counts(counts: Sequence[int], factor: float) -> list[int]:
     return [min(count, max(1, int(top * factor ** (-i / last) + 1e-9))) for i, count in enumerate(counts)]
 
 
-def balanced_counts(counts: Sequence[int], balance: Sequence[float]) -> list[int]:
-    """Images a class when the fraction `balance[i]` of class i is kept; at least one where there was one."""
+def balanced_counts(counts: Sequence[int], balance: Sequence[float], name: str = "class_balance") -> list[int]:
+    """Images a class when the fraction `balance[i]` of class i is kept; at least one where there was one.
+
+    Raises `ConfigError` about the parameter `name`.
+    """
     if len(balance) != len(counts):
-        raise ConfigError(f"class_balance: expected {len(counts)} fractions, one a class, not {len(balance)}")
+        raise ConfigError(f"{name}: expected {len(counts)} fractions, one a class, not {len(balance)}")
     if max(balance) > 1:
-        raise ConfigError(f"class_balance: expected fractions of at most 1, not {max(balance)}")
+        raise ConfigError(f"{name}: expected fractions of at most 1, not {max(balance)}")
     return [min(count, max(1, round(count * part))) for count, part in zip(counts, balance, strict=True)]
 
 

@@ -185,7 +185,7 @@ def pool_facts(experiment: Experiment) -> tuple[int, int]:
 
 
 def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
-    """Resize, unbalance, shrink and mislabel the pool; resize and shrink the test set. All by `dataset_seed`."""
+    """Resize, unbalance, shrink and mislabel the pool; resize, unbalance, shrink the test set: by `dataset_seed`."""
     size, seed = options["image_size"], options["dataset_seed"]
     if size is not None:
         train, test = train.resized(size), test.resized(size)
@@ -206,6 +206,10 @@ def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[I
             "labels_changed": int((labels != train.labels.numpy()).sum()),
         }
         train = replace(train, labels=torch.from_numpy(labels))
+    if options["test_class_balance"] is not None:
+        balance, before = options["test_class_balance"], test.class_counts.tolist()
+        kept = imbalance.balanced_counts(before, balance, "test_class_balance")
+        test = test.select(torch.from_numpy(imbalance.choose(test.labels.numpy(), kept, seed, "test")))
     if options["test_size"] is not None:
         test = _shrunk(test, options["test_size"], seed)
     if not len(train) or not len(test):
