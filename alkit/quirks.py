@@ -142,7 +142,7 @@ _ENTRIES = [
         "budget", strategies=("hierarchical",),
     ),
     Quirk(
-        "gcn_assumes_equal_init", ("OO4AL", "Sequential GCN"), "graph selection, labelled mask",
+        "gcn_assumes_equal_init", ("OO4AL", "Sequential GCN", "TA-VAAL"), "graph selection, labelled mask",
         "the labelled count is computed as cycle × budget", "the real labelled set",
         "labelled_mask", strategies=("uncertain_gcn", "core_gcn"),
     ),

@@ -139,16 +139,37 @@ def test_warm_start_carries_the_weights_into_the_next_cycle(tiny: Make) -> None:
     assert moved[1] < 1e-6
 
 
+def weights_by_epoch(experiment: Experiment) -> list[torch.Tensor]:
+    """The backbone's first convolution after each epoch of the first cycle."""
+    seen = []
+
+    def note(status: dict[str, Any]) -> None:
+        if status["state"] == "training" and learner.network is not None:
+            seen.append(learner.network.backbone.conv1.weight.detach().clone())  # type: ignore[union-attr]
+
+    learner = ActiveLearner(experiment, progress=note)
+    next(iter(learner))
+    return seen
+
+
+def first_epoch_that_differs(experiments: tuple[Experiment, Experiment]) -> int | None:
+    """The first epoch, from 1, after which a run with the quirk has other weights than the run without it."""
+    pairs = zip(*map(weights_by_epoch, experiments), strict=True)
+    return next((epoch for epoch, pair in enumerate(pairs, 1) if not torch.equal(*pair)), None)
+
+
 def test_lr_step_first_brings_the_drop_one_epoch_early(tiny: Make) -> None:
     corrected, released = both(tiny, "lr_step_first", epochs=6, milestones=[2, 4], lr=1.0, lr_gamma=0.5)
     assert [learning_rate(corrected, epoch) for epoch in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
     assert [learning_rate(released, epoch) for epoch in range(6)] == [1, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert first_epoch_that_differs(both(tiny, "lr_step_first", epochs=4, milestones=[3])) == 3
 
 
 def test_detach_late_lets_the_loss_module_shape_the_backbone_one_epoch_longer(tiny: Make) -> None:
     corrected, released = both(tiny, "detach_late", method="ll4al", epochs=200)
     assert next(epoch for epoch in range(200) if detaches(corrected, epoch)) == 120
     assert next(epoch for epoch in range(200) if detaches(released, epoch)) == 121
+    assert first_epoch_that_differs(both(tiny, "detach_late", method="ll4al", epochs=5)) == 4
 
 
 def test_ranking_loss_for_all_trains_a_loss_module_beside_every_baseline(tiny: Make) -> None:
