@@ -167,8 +167,15 @@ def test_the_loop_mixes_no_devices_on_a_gpu(objective: str, tiny: Make, monkeypa
             for weight in network.parameters():
                 weight.grad = torch.empty_like(weight)
 
+        def channels(_: ImageSet, images: torch.Tensor, dtype: torch.dtype, repeats: int) -> list[torch.Tensor]:
+            """Made once and kept; for fake images, which nothing may keep, it would be made in every step."""
+            return [torch.ones(len(data.mean) * repeats, dtype=dtype, device=images.device)] * 2
+
+        monkeypatch.setattr(ImageSet, "_affine", channels)
         monkeypatch.setattr(torch.Tensor, "backward", backward)
-        losses = loop._steps()
+        with CountReads() as counter:
+            losses = loop._steps()
+    assert counter.reads == [], "nothing is copied between the devices"
     assert losses.device.type == "cuda"
     assert losses.shape == (3,)
 
