@@ -157,7 +157,7 @@ def whole_study(study: Study, methods: list[str], seeds: list[int]) -> Study:
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Paths count from where the command was given: runs work in folders of their own."""
     paths = {
-        key: str(Path(value).expanduser().absolute())
+        key: str(Path(os.path.expanduser(value)).absolute())
         for key, value in parameters.items()
         if key in ("data_root", "pretext_losses") and isinstance(value, str)
     }

@@ -10,12 +10,10 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
 import stat
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ import pandas as pd
 
 from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
+from alkit.progress import is_alive, one_line, read_mapping, seconds
 
 SCHEMA = 1
 RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")
@@ -42,9 +41,6 @@ COLUMNS = (
     "path",
 )
 MEASURES = ("accuracy", "nll", "brier", "ece", "oe", "ace")
-
-SILENCE = 30 * 60
-"""Seconds without a word after which a run on another machine counts as stopped."""
 
 OF_THE_MACHINE = ("seed", "checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "threads")
 """Parameters in which runs that are alike may differ; `params_sha256` leaves them out."""
@@ -108,7 +104,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged header makes zipfile and its decompressors raise what they like
         raise CheckpointError(f"{path}: not a whole npz of plain arrays ({type(error).__name__})") from None
 
 
@@ -193,35 +189,21 @@ def _expected(root: Path) -> dict[tuple[str, int], Path]:
 
 def _unfinished(path: Path, now: float) -> dict[str, Any]:
     """State and reason of a run without a readable record."""
-    progress, failure = _read_optional(path / "progress.json"), _read_optional(path / "failure.json")
-    row: dict[str, Any] = {key: progress.get(key) for key in ("cycle", "cycles") if isinstance(progress.get(key), int)}
-    updated = _number(progress.get("updated"))
+    progress, failure = read_mapping(path / "progress.json"), read_mapping(path / "failure.json")
+    row: dict[str, Any] = {key: progress[key] for key in ("cycle", "cycles") if _count(progress.get(key))}
+    updated = seconds(progress.get("updated"))
     if failure and _time(failure.get("time")) >= updated - 1:
         cell = f" (cell {failure['cell']})" if failure.get("cell") not in (None, "") else ""
-        error = " ".join(str(failure.get("error") or "no message was left").split())
-        return row | {"state": "failed", "reason": f"{error}{cell}"}
+        error = one_line(str(failure.get("error") or "no message was left"))
+        return row | {"state": "failed", "reason": f"{error}{one_line(cell)}"}
     if progress:
-        if _alive(progress, now):
-            return row | {"state": "running", "reason": f"{progress.get('state', 'running')}"}
+        if is_alive(progress, now):
+            return row | {"state": "running", "reason": one_line(str(progress.get("state", "running")))}
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(updated)) if updated else "an unknown time"
         return row | {"state": "failed", "reason": f"stopped: no sign of life since {since}; started again, it goes on"}
     if (path / "run.ipynb").exists():
         return row | {"state": "failed", "reason": "began and left no record; see run.ipynb"}
     return row | {"state": "missing", "reason": "not started"}
-
-
-def _alive(progress: dict[str, Any], now: float) -> bool:
-    """Whether the process that wrote `progress` is still at work, as far as can be told from here."""
-    pid = progress.get("pid")
-    if progress.get("host", platform.node()) == platform.node() and isinstance(pid, int) and pid > 0:
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            if "host" in progress:
-                return False
-        except OSError:
-            pass
-    return now - _number(progress.get("updated")) < SILENCE
 
 
 # --- one record ---
@@ -240,7 +222,7 @@ def _check_record(record: Any, file: Path) -> None:
     for key in ("dataset", "method", "label", "protocol"):
         if not isinstance(record.get(key), str):
             raise refuse(f"'{key}' is missing or not text")
-    if type(record.get("seed")) is not int or not 0 <= record["seed"] < 2**63:
+    if not _count(record.get("seed")):
         raise refuse("'seed' is missing or not a whole number")
     for key in ("params", "environment"):
         if not isinstance(record.setdefault(key, {}), dict):
@@ -254,7 +236,7 @@ def _check_record(record: Any, file: Path) -> None:
             raise refuse(f"cycle {number} is missing")
         if not 0 <= accuracy <= 1:
             raise refuse(f"accuracy of cycle {number} is not a fraction")
-        if type(labelled) is not int or not 1 <= labelled < 2**63:
+        if not labelled or not _count(labelled):
             raise refuse(f"labelled of cycle {number} is not a count")
 
 
@@ -300,13 +282,9 @@ def _read_json(file: Path) -> Any:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
 
 
-def _read_optional(file: Path) -> dict[str, Any]:
-    """A JSON mapping; empty if there is none that can be read."""
-    try:
-        value = _read_json(file)
-    except CheckpointError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _count(value: Any) -> bool:
+    """Whether this is a whole number from 0 that arrays can hold."""
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _number(value: Any, default: float = 0.0) -> float:

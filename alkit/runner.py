@@ -16,6 +16,7 @@ from typing import Any
 from alkit import grid
 from alkit.errors import AlkitError, ConfigError
 from alkit.job import PARENT
+from alkit.progress import one_line, read_mapping
 
 TAIL = 8
 
@@ -167,15 +168,6 @@ def _epochs_done(run: grid.GridRun, done: dict[Path, int]) -> int:
     return 0
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """A JSON mapping; empty if there is none that can be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 # --- what came out ---
 
 
@@ -228,7 +220,7 @@ def describe_failure(run: grid.GridRun, began: float = 0.0) -> list[str]:
         failure = failure and failure | {"error": f"its pretext task failed: {failure.get('error')}"}
     if failure:
         cell = f" in cell {failure['cell']}" if failure.get("cell") else ""
-        head = f"  {run.name}{cell}: {failure.get('error')}"
+        head = one_line(f"  {run.name}{cell}: {failure.get('error')}")
     elif source.exists() and source.stat().st_mtime >= began - 1:
         head = f"  {run.name}: its process ended without a word (killed?)"
     else:
@@ -242,7 +234,7 @@ def tail(path: Path, lines: int = TAIL) -> list[str]:
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - 16_384))
             text = stream.read().decode(errors="replace")
-        return [line[:300] for line in text.splitlines() if line.strip()][-lines:]
+        return [one_line(line)[:300] for line in text.splitlines() if line.strip()][-lines:]
     return []
 
 

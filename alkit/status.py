@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.runner import aligned, read_mapping
+from alkit.progress import is_alive, one_line, read_mapping, seconds
+from alkit.runner import aligned
 
-SILENCE = 30 * 60
-"""Seconds without a word after which a run on another machine counts as stopped."""
 SIGNS = ("result.json", "failure.json", "progress.json", "run.yaml")
 
 
@@ -63,7 +59,7 @@ def state_of(path: Path, now: float) -> dict[str, str]:
     if record.exists():
         return shown | _finished(record, now)
     failure = read_mapping(path / "failure.json")
-    updated = _number(progress.get("updated"))
+    updated = seconds(progress.get("updated"))
     if progress:
         shown |= {
             "cycle": f"{_whole(progress.get('cycle'))}/{_whole(progress.get('cycles'))}",
@@ -72,13 +68,13 @@ def state_of(path: Path, now: float) -> dict[str, str]:
         }
         if isinstance(progress.get("accuracy"), float):
             shown["accuracy"] = f"{100 * progress['accuracy']:.2f}"
-    if failure and _number(failure.get("time")) >= updated - 1:
+    if failure and seconds(failure.get("time")) >= updated - 1:
         cell = f"cell {failure['cell']}: " if failure.get("cell") else ""
-        return shown | {"state": "failed", "note": _line(f"{cell}{failure.get('error', '')}"),
-                        "age": _age(now - _number(failure.get("time")))}  # fmt: skip
+        return shown | {"state": "failed", "note": one_line(f"{cell}{failure.get('error', '')}"),
+                        "age": _age(now - seconds(failure.get("time")))}  # fmt: skip
     if progress:
         alive = is_alive(progress, now)
-        return shown | {"state": _line(str(progress.get("state", "running")))[:40] if alive else "stopped"}
+        return shown | {"state": one_line(str(progress.get("state", "running")))[:40] if alive else "stopped"}
     return shown
 
 
@@ -94,19 +90,6 @@ def _finished(record: Path, now: float) -> dict[str, str]:
     return {"state": "failed", "note": "result.json is not a record of alkit"}
 
 
-def is_alive(progress: dict[str, Any], now: float) -> bool:
-    """Whether the process that wrote `progress` is still at work: by its id here, by its silence elsewhere."""
-    pid = progress.get("pid")
-    if progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0:
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-        except OSError:
-            pass
-    return now - _number(progress.get("updated")) < SILENCE
-
-
 def _age(seconds: float) -> str:
     seconds = max(0, int(seconds))
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
@@ -115,16 +98,5 @@ def _age(seconds: float) -> str:
     return f"{seconds} s"
 
 
-def _number(value: object) -> float:
-    """A number of seconds; 0 for what is none, or lies beyond all clocks."""
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-    return float(value) if plain else 0.0  # type: ignore[arg-type]
-
-
 def _whole(value: object) -> str:
     return str(value) if isinstance(value, int) and abs(value) < 10**9 else "?"
-
-
-def _line(text: str) -> str:
-    """Text of a file of unknown origin on one line, without a terminal's control characters."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,45 @@
+"""Signs of life: what a run writes while it is at work, read by whoever asks how far it is. Nothing heavy here."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+SILENCE = 30 * 60
+"""Seconds without a word after which a run on another machine counts as stopped."""
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A JSON mapping; empty if there is none that can be read."""
+    try:
+        value = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def is_alive(progress: dict[str, Any], now: float) -> bool:
+    """Whether the process that wrote `progress` is still at work: by its id here, by its silence elsewhere."""
+    pid = progress.get("pid")
+    if progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0:
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except OSError:
+            pass
+    return now - seconds(progress.get("updated")) < SILENCE
+
+
+def seconds(value: object) -> float:
+    """A Unix time as written; 0 for what is none, or lies beyond what calendars know."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e11
+    return float(value) if known else 0.0  # type: ignore[arg-type]
+
+
+def one_line(text: str) -> str:
+    """Text of a file of unknown origin on one line, without a terminal's control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
