@@ -15,10 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from synthetic_study import write_study
 
 from alkit import load_dataset, plots, records, statistics
 from alkit.methods import METHODS
+from alkit.plots.curves import summarise
 from alkit.plots.style import plain
 
 
@@ -83,7 +85,7 @@ def test_curves_draw_the_means_of_the_records(frame: pd.DataFrame) -> None:
     lines = {line.get_label(): line for line in fig.axes[0].get_lines()}
     for label in ("random", "oo4al"):
         means = frame[frame.label == label].groupby("labelled").accuracy.mean()
-        assert lines[label].get_xdata() == pytest.approx(means.index, abs=0.15 * 20), "set aside less than half a gap"
+        assert lines[label].get_xdata() == pytest.approx(means.index), "only intervals are set aside"
         assert lines[label].get_ydata() == pytest.approx(means.to_numpy())
     upper = next(line for name, line in lines.items() if str(name).startswith("whole_dataset"))
     assert set(upper.get_ydata()) == {frame[frame.label == "whole_dataset"].accuracy.mean()}
@@ -163,10 +165,13 @@ def test_the_query_grid_shows_the_images_in_their_order() -> None:
 
 
 def test_intervals_of_methods_at_the_same_labels_do_not_cover_each_other(frame: pd.DataFrame) -> None:
-    lines = [line for line in plots.curves(frame).axes[0].get_lines() if len(line.get_xdata()) == 4]
-    places = sorted(float(np.asarray(line.get_xdata())[0]) for line in lines)
-    assert len(lines) == 4
+    bars = [bar for bar in plots.curves(frame).axes[0].collections if isinstance(bar, LineCollection)]
+    places = [float(bar.get_segments()[0][0, 0]) for bar in bars]
+    assert len(bars) == 4
     assert min(np.diff(places)) > 1, "of 20 labels between two cycles"
+    low, high = bars[list(dict.fromkeys(frame.label)).index("oo4al")].get_segments()[0][:, 1]
+    part = summarise(frame, "accuracy").query("label == 'oo4al' and labelled == 20").iloc[0]
+    assert (low, high) == pytest.approx((part.low, part.high))
 
 
 def test_a_matrix_has_no_number_where_a_method_meets_itself() -> None:

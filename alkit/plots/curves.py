@@ -57,7 +57,7 @@ def curves(
         if many > 1:
             note += "\nbars: 95% bootstrap over seeds"
             note += "\npoints: single runs" if few <= FEW_SEEDS else ""
-            note += "\nset aside a little to be told apart" if frame["label"].nunique() > 1 else ""
+            note += "\n(beside their curve, to be told apart)" if frame["label"].nunique() > 1 else ""
         if axis.has_data():
             lines = sorted(axis.get_legend_handles_labels()[0], key=lambda line: -line.get_ydata()[-1])  # as they end
             axis.legend(handles=lines, title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
@@ -81,8 +81,10 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
             _upper_line(axis, label, part, style)
             continue
         places = part["labelled"] + shifts[label]
-        axis.plot(places, part["mean"], label=plain(label), zorder=3, **style.line())
+        axis.plot(part["labelled"], part["mean"], label=plain(label), zorder=3, **style.line())
         axis.vlines(places, part["low"], part["high"], color=style.colour, linewidth=1.6, alpha=0.65, zorder=2)
+        if part["low"].notna().any():
+            axis.plot(places, part["mean"], linestyle="none", marker=style.marker, color=style.colour, markersize=3.5)
         if 1 < part["seeds"].min() <= FEW_SEEDS:
             axis.scatter(runs["labelled"] + shifts[label], runs[metric], color=style.colour, s=11, alpha=0.75,
                          linewidth=0, zorder=2)  # fmt: skip
@@ -90,7 +92,10 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
 
 
 def _side_by_side(axis: Axes, table: pd.DataFrame, labels: list[str]) -> dict[str, float]:
-    """How far each label's points are set aside, so that intervals do not cover each other; ticks where they belong."""
+    """How far beside its curve each label's interval stands, so that intervals do not cover each other.
+
+    The curves stay where they are: set to the left, one would look as if it needed fewer labels.
+    """
     points = sorted(set(table["labelled"]))
     if 1 < len(points) <= 10:
         axis.set_xticks(points)

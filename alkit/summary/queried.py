@@ -113,7 +113,8 @@ def pool_map(
     """t-SNE of the pool's pixels (first 50 principal components) and what each label bought in `cycle`.
 
     Returns points (n, 2), their classes (n,), positions in `points` for each label, and the seeds shown. The pool is
-    thinned to `MAP` images. Raises an `AlkitError` where the images cannot be had.
+    thinned to `MAP` images; nothing is mapped where nothing was bought. Raises an `AlkitError` where the images cannot
+    be had.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -126,6 +127,8 @@ def pool_map(
                 chosen[label] = query[:200]
                 seeds.add(seed)
                 break
+    if not chosen:
+        return np.zeros((0, 2)), np.zeros(0, dtype=np.int64), {}, ""
     draw = np.random.default_rng(0)
     background = draw.permutation(len(train))[:MAP]
     kept = np.unique(np.concatenate([background, *chosen.values()]))

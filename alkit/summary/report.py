@@ -284,9 +284,9 @@ def _redundancy(study: StudyFolder) -> None:
 
 
 def _map(study: StudyFolder, cycle: int) -> None:
-    page.heading(f"Where in the pool? The query for cycle {cycle}")
     points, classes, places, seed = queried.pool_map(study, cycle)
     if places:
+        page.heading(f"Where in the pool? The query for cycle {cycle}")
         title, names = f"t-SNE of the pool's pixels, seed {seed}", study.images.class_names
         page.figure(study, "map", plots.embedding(points, classes, places, study.methods, title, names),
                     "map of the pool")  # fmt: skip
