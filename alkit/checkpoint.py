@@ -40,14 +40,14 @@ def previous(path: Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint at `path`, or the one before it with a warning, or None."""
-    for candidate in (path.with_suffix(".new.pt"), path, previous(path)):
-        if not candidate.exists():
-            continue
+    """The newest whole checkpoint at `path`; with a warning the one before it, or None if that is not whole either."""
+    there = [file for file in (path.with_suffix(".new.pt"), path, previous(path)) if file.exists()]
+    for candidate in there:
         try:
             return _read(candidate)
         except CheckpointError as error:
-            warnings.warn(f"{error}; going on from the checkpoint before", stacklevel=2)
+            then = "beginning anew" if candidate == there[-1] else "going on from the checkpoint before"
+            warnings.warn(f"{error}; {then}", stacklevel=2)
     return None
 
 

@@ -93,12 +93,23 @@ class Trainer:
         return self.epoch >= self.experiment.epochs
 
     def train_epoch(self) -> float:
-        """One pass over the labelled images; returns the mean loss. `TrainingError` where it is not a number."""
+        """One pass over the labelled images; returns the mean loss.
+
+        Raises `TrainingError` where it is not a number, or memory runs out.
+        """
         rate = learning_rate(self.experiment, self.epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        losses = self._steps()
+        try:
+            losses = self._steps()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory in cycle {self.cycle}, epoch {self.epoch + 1}, with {self.experiment.batch_size} "
+                "images a batch; a smaller batch_size, width or image_size needs less"
+            ) from None
         self._check(losses, rate)
         self.epoch += 1
         self.losses.append(float(losses.mean()))
@@ -215,6 +226,11 @@ def evaluation_batch(experiment: Experiment | None, data: ImageSet, width: int =
     return max(16, min(4096, _MEMORY.get(data.device.type, 2**27) // one))
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device, or the machine itself, had no memory left; the CPU's allocator has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @torch.no_grad()
 def forward_all(
     function: Callable[[Tensor], Sequence[Tensor]],
@@ -245,7 +261,9 @@ def forward_all(
                 for output, result in zip(outputs, results, strict=True):
                     output[done : done + len(images)] = result
                 done += len(images)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if size == 1:
                 raise TrainingError("out of memory while evaluating a single image") from None
             size = max(1, size // 2)

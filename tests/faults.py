@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 import numpy as np
 import psutil
 
+from alkit.grid import NOTEBOOKS
+
 FILES = ("queries.npz", "predictions.npz")
 TRIAL = "ALKIT_TEST_TRIAL"
 """Environment variable that marks every process of one trial."""
@@ -98,6 +100,16 @@ def wait_until(condition: Callable[[], bool], seconds: float, step: float = 0.05
             return False
         time.sleep(step)
     return True
+
+
+def slim_notebook(name: str, folder: Path) -> None:
+    """Write `folder`/NAME.ipynb: the kit's notebook up to the cell that runs, without its pictures."""
+    content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    code = [i for i, cell in enumerate(content["cells"]) if cell["cell_type"] == "code"]
+    content["cells"] = content["cells"][: code[3] + 1]  # set-up, begin, parameters, run
+    path = folder / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content).replace("import notebook, plots", "import notebook"))
 
 
 COMMAND = """

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
 import shutil
 import signal
@@ -17,10 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
-from faults import Command, Forks, damaged, differences, wait_until
+from faults import Command, Forks, damaged, differences, slim_notebook, wait_until
 
 from alkit import Experiment
-from alkit.grid import NOTEBOOKS
 from alkit.runner import read_mapping
 
 Make = Callable[..., Experiment]
@@ -117,12 +115,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     (folder / "kills.yaml").write_text(yaml.safe_dump(CHAIN))
     for name in ["pretext", *(f"methods/{method}" for method in [*CHAIN["methods"], "oo4al", "margin", "sbias"])]:
-        content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
-        code = [i for i, cell in enumerate(content["cells"]) if cell["cell_type"] == "code"]
-        content["cells"] = content["cells"][: code[3] + 1]  # set-up, begin, parameters, run
-        path = folder / "notebooks" / f"{name}.ipynb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content).replace("import notebook, plots", "import notebook"))
+        slim_notebook(name, folder / "notebooks")
     return folder / "kills.yaml"
 
 
