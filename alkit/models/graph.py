@@ -29,7 +29,7 @@ class GCN(nn.Module):
 
     def hidden(self, smoothed: Tensor) -> Tensor:
         """h (n, hidden) before dropout, of `smoothed` = A·X (n, D)."""
-        return torch.addmm(self.bias1, smoothed, self.weight1).relu()
+        return torch.addmm(self.bias1, smoothed, self.weight1).relu_()
 
     def forward(self, smoothed: Tensor, product: Callable[[Tensor], Tensor], keep: Tensor | None = None) -> Tensor:
         """Logits (n,) for `smoothed` = A·X (n, D) and `product`, which maps H (n, k) to A·H.

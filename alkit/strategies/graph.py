@@ -35,7 +35,9 @@ class SimilarityGraph:
         x = unit_rows(*features)
         dtype = x.dtype
         exact = torch.float64 if x.device.type != "mps" else dtype
-        total = x.sum(0, dtype=exact)
+        total = x.new_zeros(x.shape[1], dtype=exact)
+        for rows in x.split(4096):  # at once the sum would make a copy of x in its own type
+            total += rows.sum(0, dtype=exact)
         sums = torch.cat([part.to(exact) @ total - 1 for part in x.split(4096)]) if len(x) else x.new_zeros(0)
         alone = sums.abs() <= 4 * torch.finfo(dtype).eps * len(x)
         return cls(x, torch.where(alone, 0.0, 1 / sums).to(dtype))
