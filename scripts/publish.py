@@ -22,7 +22,7 @@ def publish(study: Path, target: Path, records: bool = True) -> int:
     """Copy the study's small files; returns their size in bytes. `ValueError` for no study, or one too large."""
     study = study.absolute()
     files = sorted(file for pattern in KEPT + RECORDS * records for file in study.glob(pattern))
-    texts = {file.relative_to(study): file.read_text(encoding="utf-8").replace(f"{study}/", "") for file in files}
+    texts = {file.relative_to(study): _relative(file.read_text(encoding="utf-8"), study) for file in files}
     if not texts:
         raise ValueError(f"{study}: no summary, table or record there")
     size = sum(len(text.encode()) for text in texts.values())
@@ -33,6 +33,11 @@ def publish(study: Path, target: Path, records: bool = True) -> int:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(text, encoding="utf-8")
     return size
+
+
+def _relative(text: str, study: Path) -> str:
+    """`text` with the study's folder called by its name."""
+    return text.replace(f"{study}/", "").replace(str(study), study.name)
 
 
 def main() -> int:
