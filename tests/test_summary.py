@@ -211,6 +211,12 @@ def test_the_page_has_no_script_and_fetches_nothing(built: Path) -> None:
     assert "url(" not in text
 
 
+def test_the_notebook_names_the_study_and_not_the_folder_it_was_made_in(built: Path) -> None:
+    text = (built / "summary.ipynb").read_text()
+    assert "/.summary-" not in text
+    assert f'out_dir = \\"{built}\\"' in text
+
+
 def test_figures_of_the_page_are_the_files(built: Path) -> None:
     import base64
 

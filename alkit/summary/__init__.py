@@ -42,6 +42,8 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
                 raise CheckpointError(error.evalue) from None
             reason = " ".join(f"{error.ename}: {error.evalue}".split())
             raise CheckpointError(f"{study_dir}: the summary's cell {error.exec_count} failed ({reason})") from None
+        written = (aside / "summary.ipynb").read_text(encoding="utf-8")  # it names where it is, not where it was made
+        write_text(aside / "summary.ipynb", written.replace(str(aside), str(study)))
         write_text(aside / "summary.html", page.page(aside / "summary.ipynb", f"{study.name}: summary"))
         _move(aside, study)
     finally:

@@ -108,7 +108,7 @@ def how_sure(study: StudyFolder) -> None:
         found = tables.pairs(study, measure)
         page.heading(f"Differences in {name}")
         if not len(found):
-            page.say("No two methods end at the same number of labels: nothing can be tested.")
+            page.say("Fewer than two methods end at the same number of labels: nothing can be tested.")
             continue
         known, shown = int(found["p"].notna().sum()), int((found["p_holm"] < LEVEL).sum())
         page.say(f"Of {known} comparisons that could be tested, {shown} show a difference after Holm's correction.")
