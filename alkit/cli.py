@@ -218,7 +218,7 @@ def list_quirks(options: argparse.Namespace) -> int:
     from alkit.runner import aligned
 
     if options.name is None:
-        rows = [["quirk", "seen in", "what the released program does; what that was measured to change"]]
+        rows = [["quirk", "seen in", "what the released program does, and its measured effect"]]
         for quirk in QUIRKS.values():
             changes = [f"accuracy {in_words(effect)}" for effect in quirk.effects if effect.measure == "accuracy"]
             rows.append([quirk.id, ", ".join(quirk.programs), "\n".join([quirk.released, *changes])])
