@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
@@ -56,6 +57,11 @@ class Evaluation:
     frame: pd.DataFrame
     predictions: dict[tuple[str, int | None, int | None], tuple[Array, Array]]
     notes: list[str]
+
+    def joined(self, label: str, cycle: int | None) -> tuple[Array, Array]:
+        """Confidence and correctness (seeds × n,) of a label's cycle over the test images of all its seeds."""
+        found = [arrays for (name, _, number), arrays in self.predictions.items() if (name, number) == (label, cycle)]
+        return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -256,7 +262,10 @@ def _published(method: Any, dataset: str, labelled: Any) -> tuple[float, str | N
 
 def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[str]:
     """What a reader must know of the numbers."""
-    notes = []
+    images = " or ".join(f"{number:,}" for number in sorted(set(frame["images"])))
+    notes = [f"{dataset}: {len(frame)} checkpoints, {images} test images."]
+    if (summarise(frame, dataset)["seeds"] > 1).any():
+        notes.append("± is the sample standard deviation over seeds.")
     sources = list({source.file.label: source for source in reversed(sources)}.values())[::-1]  # the first of each
     ways: dict[tuple[int, bool], list[str]] = {}
     for source in sources:
@@ -264,9 +273,9 @@ def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[st
         ways.setdefault(way, []).append(source.file.label)
     for (bins, dropped), labels in ways.items():
         whose = f"{', '.join(labels)}: " * (len(ways) > 1)
-        how = "is left out, as in the first paper's program" if dropped else "belongs to the last bin"
-        other = "corrected puts it into the last bin" if dropped else "released leaves it out, as that paper's program"
-        notes.append(f"{whose}ECE and OE in {bins} bins; a confidence of exactly 1 {how} (protocol {other}).")
+        last, out = "belongs to the last bin", "is left out, as in the first paper's program"
+        how = f"{out} (protocol corrected: it {last})" if dropped else f"{last} (protocol released: it {out})"
+        notes.append(f"{whose}ECE and OE in {bins} bins; a confidence of exactly 1 {how}.")
     if any(s.experiment.quirk(_CORNER) for s in sources):
         notes.append(f"The last map is pooled at its corner, as these were trained (quirk {_CORNER}).")
     if frame["labelled"].isna().any():
@@ -284,33 +293,33 @@ def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[st
     return notes
 
 
+def shown(evaluation: Evaluation) -> pd.DataFrame:
+    """The table as text for readers: percentages, ± the deviation where there is one, OE also in the paper's unit."""
+    table, unit = evaluation.table, OE_UNITS.get(evaluation.dataset)
+    cells: list[dict[str, str]] = []
+    for values in table.itertuples(index=False):
+        row = dict(zip(table.columns, values, strict=True))
+        cell = {"label": str(row["label"])} if table["label"].nunique() > 1 else {}
+        for name, key in (("cycle", "cycle"), ("labels", "labelled"), ("seeds", "seeds")):
+            cell[name] = "–" if pd.isna(row[key]) else f"{row[key]:,}"
+        cell |= {"accuracy, %": _pair(row, "accuracy", 2, 100), "OE": _pair(row, "oe", 5)}
+        if unit is not None:
+            cell[f"OE, 1e-{-round(math.log10(unit))}"] = _pair(row, "oe_scaled", 2)
+        cell |= {"ECE": _pair(row, "ece", 4), "NLL": _pair(row, "nll", 4)}
+        if table["published"].notna().any():
+            cell["published, %"] = "–" if pd.isna(row["published"]) else f"{100 * row['published']:.1f}"
+        cells.append(cell)
+    return pd.DataFrame(cells)
+
+
 def as_text(evaluation: Evaluation) -> str:
     """The table and its notes for a terminal."""
     from alkit.runner import aligned
 
-    table = evaluation.table
-    several, unit = table["label"].nunique() > 1, OE_UNITS.get(evaluation.dataset)
-    head = ["label"] * several + ["cycle", "labels", "seeds", "accuracy, %", "OE"]
-    if unit is not None:
-        head.append(f"OE, 1e-{-round(math.log10(unit))}")
-    head += ["ECE", "NLL"]
-    head += ["published, %"] * bool(table["published"].notna().any())
-    rows = [head]
-    for row in (dict(zip(table.columns, values, strict=True)) for values in table.itertuples(index=False)):
-        line = [str(row["label"])] * several
-        line += ["–" if pd.isna(row[key]) else f"{row[key]:,}" for key in ("cycle", "labelled", "seeds")]
-        line += [_pair(row, "accuracy", 2, 100), _pair(row, "oe", 5)]
-        line += [_pair(row, "oe_scaled", 2)] * (unit is not None)
-        line += [_pair(row, "ece", 4), _pair(row, "nll", 4)]
-        line += ["–" if pd.isna(row["published"]) else f"{100 * row['published']:.1f}"] * ("published, %" in head)
-        rows.append(line)
-    notes = list(evaluation.notes)
-    if (table["seeds"] > 1).any():
-        notes.insert(0, "± is the sample standard deviation over seeds.")
-    images = sorted(set(evaluation.frame["images"]))
-    count = " or ".join(f"{number:,}" for number in images)
-    notes.insert(0, f"{evaluation.dataset}: {len(evaluation.frame)} checkpoints, {count} test images.")
-    return aligned(rows, right=range(int(several), len(head))) + "\n\n" + "\n".join(notes)
+    table = shown(evaluation)
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    right = range(int("label" in table), len(table.columns))
+    return aligned(rows, right=right) + "\n\n" + "\n".join(evaluation.notes)
 
 
 def _pair(row: Mapping[str, Any], measure: str, digits: int, factor: float = 1) -> str:
@@ -327,7 +336,13 @@ def main(
     """`alkit evaluate`: the table on standard output, how far it is on standard error; `out` gets it as CSV."""
     if out is not None and (out.is_dir() or any(parent.is_file() for parent in out.parents)):
         raise ConfigError(f"out: {out}: not a file that can be written")
-    evaluation = evaluate(pattern, dataset, data_root, parameters, _report)
+    evaluation = evaluate(
+        pattern,
+        dataset,
+        data_root,
+        parameters,
+        lambda *state: print(progress_line(*state), file=sys.stderr, flush=True),
+    )
     print(as_text(evaluation))
     if out is not None:
         with atomic_write(out) as stream:
@@ -343,10 +358,21 @@ def value_of(text: str) -> Any:
         return text
 
 
-def _report(done: int, total: int, row: dict[str, Any]) -> None:
-    where = ", ".join(f"{key} {row[key]}" for key in ("seed", "cycle") if row[key] is not None)
-    line = f"{done}/{total}: {row['label']}{', ' if where else ''}{where}: accuracy {row['accuracy']:.2%}"
-    print(line, file=sys.stderr, flush=True)
+def progress_line(done: int, total: int, row: Mapping[str, Any]) -> str:
+    """How far an evaluation is, and what the last checkpoint gave."""
+    where = "".join(f", {key} {row[key]}" for key in ("seed", "cycle") if row[key] is not None)
+    return f"{done}/{total}: {row['label']}{where}: accuracy {row['accuracy']:.2%}"
 
 
-__all__ = ["OE_UNITS", "PARAMETERS", "Evaluation", "as_text", "evaluate", "main", "summarise", "value_of"]
+__all__ = [
+    "OE_UNITS",
+    "PARAMETERS",
+    "Evaluation",
+    "as_text",
+    "evaluate",
+    "main",
+    "progress_line",
+    "shown",
+    "summarise",
+    "value_of",
+]

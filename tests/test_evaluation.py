@@ -171,7 +171,7 @@ def test_the_released_protocol_leaves_out_a_confidence_of_one(made_up: None, tmp
         assert found.frame["oe"].iloc[0] == pytest.approx(
             calibration_errors(confidence, correct, 100, dropped).oe, abs=1e-6
         )
-        assert ("is left out" in as_text(found)) == dropped
+        assert ("exactly 1 is left out" in as_text(found)) == dropped
 
 
 def test_imagenet_checkpoints_pool_the_corner_they_were_trained_with(

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
+import torch
 from conftest import TINY
 from papermill.exceptions import PapermillExecutionError
 from synthetic_study import write_study
 
 from alkit import Experiment
 from alkit.methods import METHODS
+from alkit.models import resnet10
 from alkit.records import read_predictions, read_queries, read_run
 
 ROOT = Path(__file__).parent.parent
@@ -119,3 +122,23 @@ def test_the_quirks_notebook_prints_the_register_and_measures_a_study(tmp_path: 
     assert "+3." in outputs(ran, "effects")[0]["data"]["text/html"]
     assert ["image/png" in output.get("data", {}) for output in outputs(ran, "forest")] == [True]
     assert "warm_start" in (study / "tables" / "quirk_effects.csv").read_text()
+
+
+def test_the_fast_evaluation_makes_its_own_checkpoints_where_none_are_given(tmp_path: Path) -> None:
+    ran = execute("fast_evaluation.ipynb", tmp_path, epochs=1, out=str(tmp_path / "t.csv"))
+    said = "".join(output.get("text", "") for output in outputs(ran, "evaluate"))
+    assert "6/6: random, seed 1, cycle 3: accuracy" in said
+    assert "±" in outputs(ran, "table")[0]["data"]["text/html"]
+    for cell in ("curve", "reliability"):
+        assert ["image/png" in output.get("data", {}) for output in outputs(ran, cell)] == [True], cell
+    assert pd.read_csv(tmp_path / "t.csv")["labelled"].tolist() == [60, 120, 180]
+
+
+def test_the_fast_evaluation_takes_checkpoints_of_unknown_origin(tmp_path: Path) -> None:
+    for name in ("Seed-0/best.pth", "Seed-0/other.pth"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        torch.save(resnet10(10, 1, 4).state_dict(), tmp_path / name)
+    ran = execute("fast_evaluation.ipynb", tmp_path, pattern=f"{tmp_path}/Seed-*/*.pth", options={"test_size": 60})
+    assert "60 test images" in outputs(ran, "table")[1]["text"]
+    assert "do not say which cycle" in outputs(ran, "curve")[0]["text"]
+    assert ["image/png" in output.get("data", {}) for output in outputs(ran, "reliability")] == [True]
