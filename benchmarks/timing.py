@@ -100,6 +100,8 @@ def compare(
 
 def reached(row: dict[str, Any]) -> bool | None:
     """Whether the median reaches the target ("at least 3", "at most 5 s") and the answers agree; None without one."""
+    if "reached" in row:
+        return bool(row["reached"])
     match = re.search(r"(at least|at most) ([\d.]+)", row.get("target", ""))
     if match is None:
         return None
