@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alkit import grid
-from alkit.errors import AlkitError, ConfigError
+from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.job import PARENT
 from alkit.progress import one_line, read_mapping
 
@@ -31,8 +31,8 @@ def run_study(
 ) -> int:
     """Run what is not finished yet; returns 0 if then every run is, else 1.
 
-    Raises an `AlkitError` before anything is started if the folder is in use or holds other runs, and
-    `KeyboardInterrupt` after every process has been ended.
+    Raises an `AlkitError` before anything is started if the folder is in use or holds other runs, `CheckpointError` if
+    it is removed meanwhile, and `KeyboardInterrupt` after every process has been ended.
     """
     with grid.hold(plan.folder):
         grid.prepare(plan, cores if profile is None else 1, rerun)  # on a cluster the cores here are not the runs'
@@ -43,6 +43,8 @@ def run_study(
         began, before = time.time(), _version_of(page)
         with _started(command, log, gentle=profile is not None) as process:
             watch(plan, process)
+        if not plan.folder.is_dir():
+            raise CheckpointError(f"{plan.folder}: removed while its runs were at work; the command begins them anew")
         failed = [run for run in plan.runs if not run.finished]
         if summary and len(failed) < len(plan.runs) and not _up_to_date(page, plan, before):
             _summarise(plan.folder)

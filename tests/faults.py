@@ -125,10 +125,10 @@ sys.exit(main())
 class Command:
     """`alkit run` of one label of a study into `out`, with the notebooks beside the study file; can be killed."""
 
-    def __init__(self, study: Path, label: str, out: Path) -> None:
+    def __init__(self, study: Path, label: str, out: Path, logs: Path | None = None) -> None:
         self.arguments = [sys.executable, "-c", COMMAND, str(study.parent / "notebooks"), "run", str(study),
                           "--methods", label, "--out", str(out), "--cores", "1", "--no-summary"]  # fmt: skip
-        self.trial, self.log = f"{out}-{os.getpid()}", out / "output.txt"
+        self.trial, self.log = f"{out}-{os.getpid()}", (logs or out) / "output.txt"
         self.start()
 
     def start(self) -> None:
@@ -156,6 +156,32 @@ class Command:
         code = self.process.wait(timeout=280)
         wait_until(lambda: not processes(self.trial), 20, 0.1)
         return code, len(processes(self.trial))
+
+
+# --- runs in this process ---
+
+STUDY: dict[str, Any] = {
+    "study": "faults", "methods": ["random"], "dataset": "digits", "initial": 20, "budget": 20, "cycles": 3,
+    "width": 4, "epochs": 60, "pool_size": 400, "test_size": 100, "checkpoint_seconds": 0, "threads": 1,
+    "device": "cpu",
+}  # fmt: skip
+
+
+def run(experiment: Any, folder: Path, progress: Callable[[dict[str, Any]], None] | None = None) -> None:
+    from alkit import ActiveLearner
+
+    list(ActiveLearner(experiment, folder, progress))
+
+
+def once_in_cycle_2(action: Callable[[], None]) -> Callable[[dict[str, Any]], None]:
+    """A progress report that does `action` after the first epoch of cycle 2."""
+    left = [action]
+
+    def report(status: dict[str, Any]) -> None:
+        if status["cycle"] == 2 and left:
+            left.pop()()
+
+    return report
 
 
 # --- runs in forks ---
