@@ -85,6 +85,18 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if content is not None and content["machine"] == machine() else None
 
 
+def markdown(paths: list[Path]) -> str:
+    """The kept parts as tables, with the machines that they were measured on."""
+    from benchmarks import growth
+
+    kept = [json.loads(path.read_text()) for path in paths if path.exists()]
+    rows = [row for content in kept for row in content["rows"] if content["part"] != "growth"]
+    tables = [timing.markdown(rows)] if rows else []
+    tables += [growth.markdown(content["rows"]) for content in kept if content["part"] == "growth"]
+    on = {", ".join(f"{key} {value}" for key, value in content["machine"].items()) for content in kept}
+    return "\n\n".join([*tables, *(f"Measured on: {machine}." for machine in sorted(on))])
+
+
 def main() -> None:
     names = [*PARTS, "growth"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[0])
@@ -96,10 +108,14 @@ def main() -> None:
         "--cpu", action="store_true",
         help="one thread, and its processor's seconds: for ratios on a machine that others use too",
     )  # fmt: skip
+    parser.add_argument("--markdown", action="store_true", help="measure nothing: print what is kept, for the README")
     options = parser.parse_args()
     unknown = set(options.parts) - set(names)
     if unknown:
         parser.error(f"no part '{sorted(unknown)[0]}': expected some of {', '.join(names)}")
+    if options.markdown:
+        print(markdown([options.out / f"{name}.json" for name in options.parts or names]))
+        return
     if options.cpu:
         torch.set_num_threads(1)
         timing.use_processor_time()

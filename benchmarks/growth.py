@@ -160,5 +160,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """One line a strategy: seconds of one core and memory beyond the pool at the largest size, and the slope."""
+    found = slopes(rows)
+    lines = ["| strategy | candidates | core seconds | memory, × features | slope |", "| --- | --- | --- | --- | --- |"]
+    for name in found:
+        row = [row for row in rows if row["strategy"] == name and row["seconds"] is not None][-1]
+        steps = f", {row['graph_steps']} steps of 200" if "graph_steps" in row else ""
+        lines.append(
+            f"| {name}{steps} | {row['n']:,} | {row['cpu_seconds']:.1f} | {row['times_features']:.2f} "
+            f"| {found[name]:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     print(json.dumps(measure_one(sys.argv[1], int(sys.argv[2]))))

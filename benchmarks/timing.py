@@ -125,3 +125,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body])
     return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table for a README."""
+    lines = ["| measurement | against | result | spread | asked for |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        unit = row.get("unit", "×")
+        lines.append(
+            f"| {row['name']} | {row['against']} | **{row['ratio']:.2f}** {unit} "
+            f"| {row['low']:.2f} to {row['high']:.2f} | {row.get('target', '')} |"
+        )
+    return "\n".join(lines)
