@@ -80,8 +80,9 @@ def protocol_of(source: str, dataset: str, method: str) -> dict[str, Any] | None
     """The parameters that a published number was made with; None where its source does not say."""
     for (beginning, name), protocol in PROTOCOLS.items():
         if source.startswith(beginning) and name == dataset:
-            own = method == "sbias"  # another program, whose settings in that figure are not stated
-            return None if own else _PT4AL if method.startswith("pt4al") else protocol
+            if method == "sbias":  # another program, whose settings in that figure are not stated
+                return None
+            return {key: value for key, value in protocol.items() if key != "cycles" or method.startswith("pt4al")}
     return None
 
 

@@ -85,6 +85,8 @@ def test_one_seed_and_other_label_counts_get_none() -> None:
 
 def test_a_source_that_does_not_state_its_settings_gets_no_verdict() -> None:
     assert published.protocol_of("DISTIL", "cifar10", "random") is None
+    assert "cycles" in (published.protocol_of("PT4AL, paper", "cifar10", "pt4al") or {}), "they make its batches"
+    assert "cycles" not in (published.protocol_of("PT4AL, paper", "cifar10", "random") or {})
     assert published.protocol_of("OO4AL, figure", "cifar10", "sbias") is None, "run by another program"
     assert published.differences(THEIRS, None) == ["their settings are not published"]
 

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from synthetic_study import PLANTED, TRAINING, write_study
 
-from alkit import calibration, records, statistics, summary
+from alkit import calibration, published, records, statistics, summary
 from alkit.errors import CheckpointError
 from alkit.summary import page, queried, report, tables
 
@@ -282,6 +282,11 @@ def test_without_arrays_or_images_the_numbers_are_still_there(
     assert "Not shown: " in text
     assert (tmp_path / "out" / "tables" / "results.csv").exists()
     assert "not run here" in text, "the published numbers of the data set stand there all the same"
+    saved = pd.read_csv(tmp_path / "out" / "tables" / "published.csv", keep_default_na=False)
+    listed = pd.read_csv(tmp_path / "out" / "tables" / "published_protocols.csv", keep_default_na=False)
+    assert len(saved) == (published.load()["dataset"] == "cifar10").sum()
+    joined = saved[["at", "source", "label", "protocol", "note"]].drop_duplicates().sort_values("at")
+    assert joined.to_numpy().tolist() == listed.to_numpy().tolist(), "each number leads to its source and what differs"
 
 
 def test_of_many_pairs_the_sentences_are_of_the_baseline_and_of_what_is_shown_of_the_best(study: Path) -> None:

@@ -27,9 +27,9 @@ h3 { font-size: 1.1em; margin: 1.6em 0 0.4em; } p, ul { max-width: 52em; } code 
 .anchor-link { display: none; } img { max-width: 100%; height: auto; }
 .output_area pre { white-space: pre-wrap; font-size: 13px; }
 .wide { overflow-x: auto; margin: 0.8em 0; }
-table.alkit { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+table.alkit { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; white-space: nowrap; }
-table.alkit th, table.alkit td { padding: 3px 8px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
+table.alkit th, table.alkit td { padding: 3px 7px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
 table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: nowrap; } table.alkit .n { text-align: right; }
 table.alkit td.n { white-space: nowrap; } details { margin: 0.8em 0; } summary { cursor: pointer; }
 p.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: 0.4em 0.8em; }
@@ -54,11 +54,16 @@ def heading(line: str, level: int = 3) -> None:
 
 
 def table(
-    study: StudyFolder, name: str, frame: pd.DataFrame, caption: str, formats: dict[str, Format], folded: bool = False
-) -> None:
-    """Show a table (`folded`: after a click, which needs no script) and save the same text as `tables/NAME.csv`."""
+    study: StudyFolder, name: str, frame: pd.DataFrame, caption: str, formats: dict[str, Format], folded: bool = False,
+    only_saved: tuple[str, ...] = (),
+) -> None:  # fmt: skip
+    """Show a table (`folded`: after a click, which needs no script) and save the same text as `tables/NAME.csv`.
+
+    The columns `only_saved` are in the file alone.
+    """
     shown = text(frame, formats)
     write_text(study.out_dir / "tables" / f"{name}.csv", shown.to_csv(index=False))
+    shown = shown.drop(columns=list(only_saved))
     more = len(shown) - SHOWN_ROWS
     note = f" (the first {SHOWN_ROWS} of {len(shown)} rows; all are in tables/{name}.csv)" if more > 0 else ""
     marked = as_html(shown.head(SHOWN_ROWS), caption + note)

@@ -306,6 +306,9 @@ def beside_what_was_published(study: StudyFolder) -> None:
     if not len(table):
         page.say(f"No number published for {study.dataset} is known to this kit.")
         return
-    page.table(study, "published", table, "Published and ours, accuracy in percent", {
-        "published": fixed(2), "tolerance": fixed(2), "ours": fixed(2), "deviation": fixed(2), "difference": fixed(2),
-        "seeds": whole})  # fmt: skip
+    numbers = ("published", "tolerance", "ours", "deviation", "difference")
+    formats = dict.fromkeys(numbers, fixed(2)) | {"seeds": whole}
+    page.table(study, "published", table, "Published and ours, accuracy in percent", formats,
+               only_saved=("source", "protocol", "note"))  # fmt: skip
+    page.table(study, "published_protocols", tables.published_protocols(table),
+               "The sources, and in what our runs differ from theirs", {})  # fmt: skip

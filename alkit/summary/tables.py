@@ -271,8 +271,13 @@ def attribution_means(parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_published(study: StudyFolder) -> pd.DataFrame:
-    """Every published number of the study's data set beside ours, in percent."""
+    """Every published number of the study's data set beside ours, in percent; those that we have too come first.
+
+    `at` numbers the sources and what our runs differ in from each, as `published_protocols` lists them.
+    """
     table = published.compare(study.frame, study.params, study.dataset)
+    table = table.sort_values("seeds", key=lambda seeds: seeds == 0, kind="stable", ignore_index=True)
+    table.insert(0, "at", table.groupby(["source", "label", "protocol", "note"], sort=False).ngroup() + 1)
     for name in ("published", "tolerance", "ours", "deviation", "difference"):
         table[name] = 100 * table[name].astype(float)
     return table
@@ -280,6 +285,13 @@ def beside_published(study: StudyFolder) -> pd.DataFrame:
 
 def _as_written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def published_protocols(table: pd.DataFrame) -> pd.DataFrame:
+    """The sources of `beside_published`, and in what each label's runs differ from them."""
+    return (
+        table[["at", "source", "label", "protocol", "note"]].drop_duplicates("at").sort_values("at", ignore_index=True)
+    )
 
 
 def _range(values: pd.Series) -> str:
