@@ -13,6 +13,10 @@ class AlkitError(Exception):
         """One line, whatever names and values it quotes: line ends and control characters are spelt out."""
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: the line, not the depths that it came from."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(AlkitError, ValueError):
     """A parameter that does not exist, has the wrong type or cannot be met."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from alkit.config import Experiment, Study
-from alkit.data import ImageSet
+from alkit.data import ImageSet, load_for
+from alkit.data.cache import statistics_of
 from alkit.errors import ConfigError
 from alkit.learner import ActiveLearner
 from alkit.pretext.exchange import PretextLosses
@@ -59,6 +60,40 @@ def experiment(namespace: dict[str, Any], method: str, own: Iterable[str] = ()) 
     if asked != method:
         raise ConfigError(f"method: this is the notebook of '{method}', not of '{asked}'")
     return Experiment(method=method, **found)
+
+
+def images(namespace: dict[str, Any], dataset: str) -> tuple[ImageSet, ImageSet]:
+    """The training and test images of a data set's notebook, with the augmentation they are trained with.
+
+    Every parameter of an Experiment is taken, so that a study's file can be given. Raises `ConfigError` for a
+    parameter that does not exist or fit, `DataError` for files that are missing or broken.
+    """
+    found = {k: v for k, v in parameters(namespace).items() if k not in _NOT_OF_THE_RUN}
+    asked = found.pop("dataset", dataset)
+    if asked != dataset:
+        raise ConfigError(f"dataset: this is the notebook of '{dataset}', not of '{asked}'")
+    wanted = Experiment(dataset=dataset, **found)
+    train, test = load_for(wanted)
+    if wanted.augmentation != "auto":
+        train = replace(train, augmentation=wanted.augmentation)
+    channels, height, width = train.shape
+    print(f"{len(train):,} training and {len(test):,} test images of {width}×{height} pixels, "
+          f"{'grey' if channels == 1 else f'{channels} channels'}, {train.num_classes:,} classes")  # fmt: skip
+    for name, value in train.notes.items():
+        if name not in ("class_counts", "class_counts_before"):
+            print(f"{name}: {value}")
+    return train, test
+
+
+def channel_table(train: ImageSet, most: int = 20_000) -> pd.DataFrame:
+    """Channel statistics used and those of the training images (at most `most` of them, evenly spaced), a row each."""
+    names = ["red", "green", "blue"] if len(train.mean) == 3 else ["grey"]
+    found = statistics_of(train, most)
+    rows = {}
+    for what, used, recomputed in zip(("mean", "deviation"), (train.mean, train.std), found, strict=True):
+        for name, ours, theirs in zip(names, used, recomputed, strict=True):
+            rows[f"{what}, {name}"] = {"used": ours, "recomputed": theirs, "difference": ours - theirs}
+    return pd.DataFrame(rows).T.round(4)
 
 
 @dataclass(frozen=True)

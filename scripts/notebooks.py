@@ -1,6 +1,6 @@
-"""Keep the same what notebooks share: all the cell for Colab, methods also parameters, run and pictures.
+"""Keep the same what notebooks share: all the cell for Colab, methods and data sets also parameters and pictures.
 
-    python scripts/notebooks.py            bring the shared cells up to date, make method notebooks that are missing
+    python scripts/notebooks.py            bring the shared cells up to date, make notebooks that are missing
     python scripts/notebooks.py --check    say which notebooks are not up to date (exit status 1)
 
 A cell is shared if its id begins with `kit-`. All other cells are left as they are: those whose id begins with
@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.methods import METHODS, Method
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +125,54 @@ def method_cells(method: Method) -> Cells:
     ]
 
 
+def dataset_cells(entry: DatasetEntry) -> Cells:
+    """The shared cells of a data set's notebook, after its story."""
+    return [
+        text(
+            "parameters-text",
+            "## Parameters\n\nEvery parameter of `alkit.Experiment` can be set in the next cell or by papermill "
+            "(`-p pool_size 5000`, `-f params/STUDY.yaml`), so that a study's own images are what is shown. "
+            "`data_root` is the folder that holds the files; null is `data` in the cache folder.",
+        ),
+        code(
+            "parameters",
+            "data_root = None\nimage_size = None\npool_size = None\nclass_balance = None\ndataset_seed = 0",
+            ("parameters",),
+        ),
+        code("load", f'train, test = notebook.images(globals(), "{entry.name}")'),
+        text("samples-text", "## What it looks like\n\nFirst a row a class, then images as chance has them."),
+        code("classes", "plots.class_samples(train);"),
+        code("samples", "plots.samples(train);"),
+        text("counts-text", "## Images a class"),
+        code("counts", "plots.class_counts(train, test);"),
+        text(
+            "profile-text",
+            "## How unbalanced is it?\n\nThe classes of the pool, largest first. `class_balance` and "
+            "`imbalance_factor` change this profile; the dashed line, where there is one, is the set as published.",
+        ),
+        code("profile", "plots.class_profile(train);"),
+        text(
+            "augmented-text",
+            "## Augmentation\n\nThe same image many times, as training sees it. `augmentation` chooses another kind.",
+        ),
+        code("augmented", "plots.augmented(train);"),
+        text(
+            "statistics-text",
+            "## Channel statistics\n\nImages are normalised with the statistics *used*; beside them, those of the "
+            "training images shown above, recomputed (from 20,000 of them where there are more).",
+        ),
+        code("statistics", "notebook.channel_table(train)"),
+        code("versions", "print(notebook.versions())"),
+    ]
+
+
+def first_story(thing: Method | DatasetEntry) -> str:
+    """What a new notebook begins with, until somebody tells its story."""
+    if isinstance(thing, Method):
+        return f"# {thing.title}\n\n{thing.summary}. ({thing.paper})"
+    return f"# {thing.title}\n\n**Source.** {thing.source}."
+
+
 def assemble(path: Path, story: Cells, shared: Cells) -> nbformat.NotebookNode:
     colab = code("colab", colab_source())
     colab.metadata["jupyter"] = {"source_hidden": True}
@@ -144,35 +193,37 @@ def found_cells(path: Path) -> Cells:
     return own
 
 
-def build(path: Path, method: Method | None) -> nbformat.NotebookNode:
+def build(path: Path, thing: Method | DatasetEntry | None) -> nbformat.NotebookNode:
     """The notebook as it should be: its own cells (or a first story) and the shared ones.
 
-    The notebook of a method ends with the shared cells; any other (`method` None) shares the badge and Colab's cell.
+    That of a method or data set ends with the shared cells; any other (`thing` None) shares the badge and Colab's cell.
     """
     own = found_cells(path) if path.exists() else []
-    if method is None:
+    if thing is None:
         return assemble(path, own, [])
     if not own:
-        own = [new_markdown_cell(f"# {method.title}\n\n{method.summary}. ({method.paper})", id="story")]
-    return assemble(path, own, method_cells(method))
+        own = [new_markdown_cell(first_story(thing), id="story")]
+    return assemble(path, own, method_cells(thing) if isinstance(thing, Method) else dataset_cells(thing))
 
 
-def wanted() -> dict[Path, Method | None]:
-    """Every notebook of the kit: one a method, and all others that are there."""
+def wanted() -> dict[Path, Method | DatasetEntry | None]:
+    """Every notebook of the kit: one a method, one a data set, and all others that are there."""
     folder = ROOT / "notebooks"
-    methods: dict[Path, Method | None] = {folder / "methods" / f"{m.id}.ipynb": m for m in METHODS.values()}
+    made: dict[Path, Method | DatasetEntry | None] = {folder / "methods" / f"{m.id}.ipynb": m for m in METHODS.values()}
+    made |= {folder / "datasets" / f"{entry.name}.ipynb": entry for entry in DATASETS.values()}
     there = [path for path in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
-    return methods | {path: None for path in there if path not in methods}
+    return made | {path: None for path in there if path not in made}
 
 
 def main() -> int:
     check = "--check" in sys.argv[1:]
     stale = []
-    for path, method in wanted().items():
-        content = nbformat.writes(build(path, method)) + "\n"
+    for path, thing in wanted().items():
+        content = nbformat.writes(build(path, thing)) + "\n"
         if not path.exists() or path.read_text() != content:
             stale.append(str(path.relative_to(ROOT)))
             if not check:
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(content)
     print("\n".join(stale) if stale else "all notebooks are up to date")
     return int(check and bool(stale))

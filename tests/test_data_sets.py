@@ -250,17 +250,23 @@ def test_a_broken_cifar_file_is_never_unpickled(
         load_dataset("cifar10", tmp_path)
 
 
-def test_svhn_is_read_with_zero_as_class_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_svhn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """An SVHN of 20 + 20 images, with checksums of its own."""
     from scipy.io import savemat
     from torchvision.datasets import SVHN
 
     images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
     parts = {}
     for part in ("train", "test"):
-        savemat(tmp_path / f"{part}_32x32.mat", {"X": images, "y": (np.arange(20) % 10 + 1)[:, None]})
-        md5 = hashlib.md5((tmp_path / f"{part}_32x32.mat").read_bytes()).hexdigest()
+        savemat(folder / f"{part}_32x32.mat", {"X": images, "y": (np.arange(20) % 10 + 1)[:, None]})
+        md5 = hashlib.md5((folder / f"{part}_32x32.mat").read_bytes()).hexdigest()
         parts[part] = ["http://nowhere/x", f"{part}_32x32.mat", md5]
     monkeypatch.setattr(SVHN, "split_list", parts)
+    return images
+
+
+def test_svhn_is_read_with_zero_as_class_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = small_svhn(tmp_path, monkeypatch)
     train, _ = load_dataset("svhn", tmp_path)
     assert np.array_equal(train.images[3].numpy(), images[..., 3].transpose(2, 0, 1))
     assert train.labels.tolist()[:10] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]

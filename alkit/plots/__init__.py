@@ -6,6 +6,7 @@ Text from records is shown as it stands, fonts are legible at the size shown, an
 from __future__ import annotations
 
 from alkit.plots.curves import attribution_bars, curves, penalty_heatmap
+from alkit.plots.dataset import augmented, class_counts, class_profile, class_samples, points, samples
 from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, query_rows, redundancy_curves
 from alkit.plots.reliability import BINS, before_and_after, reliability_by_cycle
 from alkit.plots.run import accuracy_curve, calibration_curve, reliability
@@ -16,18 +17,24 @@ __all__ = [
     "Style",
     "accuracy_curve",
     "attribution_bars",
+    "augmented",
     "before_and_after",
     "calibration_curve",
+    "class_counts",
     "class_histogram",
+    "class_profile",
+    "class_samples",
     "curves",
     "embedding",
     "method_style",
     "overlap_heatmap",
     "penalty_heatmap",
+    "points",
     "query_grid",
     "query_rows",
     "redundancy_curves",
     "reliability",
     "reliability_by_cycle",
+    "samples",
     "styles",
 ]
