@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import matplotlib
@@ -309,6 +310,26 @@ def test_every_bin_of_every_cycle_is_in_the_table(built: Path) -> None:
     assert part.images.sum() == 3 * len(predictions[0]["labels"])
     correct = sum(int(p["correct"][1].sum()) for p in predictions)
     assert (part.images * part.accuracy).sum() == pytest.approx(correct, abs=0.1)
+
+
+@pytest.mark.slow
+def test_ten_thousand_records_are_summarised_within_half_a_minute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_study(tmp_path / "many", {f"v{n}": 0.0 for n in range(20)}, seeds=1, arrays=False,
+                         variants={f"v{n}": {"method": "margin", "width": 16 + n} for n in range(20)})  # fmt: skip
+    for label in range(20):
+        record = records.read_run(folder / f"v{label}" / "seed-0")
+        for seed in range(1, 500):
+            run = folder / f"v{label}" / f"seed-{seed}"
+            run.mkdir()
+            cycles = [cycle | {"accuracy": cycle["accuracy"] - 1e-5 * seed} for cycle in record["cycles"]]
+            params = record["params"] | {"seed": seed}
+            (run / "result.json").write_text(json.dumps(record | {"seed": seed, "params": params, "cycles": cycles}))
+    began = time.process_time()  # of the processor: what else the machine does is not the summary's
+    text = shown(folder, tmp_path / "out", capsys)
+    assert time.process_time() - began < 30
+    assert "all 10000 runs have finished" in text
 
 
 def test_text_from_records_is_escaped_in_tables() -> None:
