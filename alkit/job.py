@@ -102,15 +102,22 @@ def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | 
 
 
 def _cell_name(log: str, index: int | None) -> str | None:
-    """The failed cell: its place among all cells from 1 and its id; without `index`, the last one begun."""
+    """The failed cell: its place among the notebook's cells from 1 and its id; without `index`, the last one begun.
+
+    Papermill adds cells: the parameters given, and afterwards, which `index` does not count, marks where it failed.
+    """
     import nbformat
 
+    def added(cell: Any, tag: str) -> bool:
+        return tag in cell.metadata.get("tags", [])
+
     with suppress(Exception):
-        cells = nbformat.read(log, as_version=4).cells
+        cells = [c for c in nbformat.read(log, as_version=4).cells if not added(c, "papermill-error-cell-tag")]
         if index is None:
             begun = [i for i, c in enumerate(cells) if c.metadata.get("papermill", {}).get("status") == "running"]
             index = begun[-1]
-        return f"{index + 1}, {cells[index].get('id', 'no id')}"
+        place = sum(not added(cell, "injected-parameters") for cell in cells[: index + 1])
+        return f"{place}, {cells[index].get('id', 'no id')}"
     return None if index is None else str(index + 1)
 
 
