@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from alkit.data import ImageSet
 from alkit.plots.curves import draw_matrix
@@ -150,12 +151,12 @@ def embedding(
                          alpha=0.3, linewidth=0)  # fmt: skip
             look = looks[label]
             face, edge = ("white", look.colour) if look.hollow else (look.colour, "black")
-            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=42, linewidth=0.8, marker=look.marker,
-                         edgecolor=edge, zorder=3)  # fmt: skip
+            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=42 if len(chosen) <= 50 else 16,
+                         linewidth=0.8, marker=look.marker, edgecolor=edge, zorder=3)  # fmt: skip
             for place in np.unique(labels) if 0 < len(names) <= 12 else ():
                 x, y = np.median(points[labels == place], axis=0)
-                axis.text(x, y, plain(names[place])[:14], fontsize=8, ha="center", va="center", zorder=1.5,
-                          bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1})  # fmt: skip
+                axis.text(x, y, plain(names[place])[:14], fontsize=8, ha="center", va="center", zorder=4,
+                          path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
             axis.set_title(plain(f"{label}: {len(chosen)} images"))
             axis.spines[:].set_visible(True)
             axis.spines[:].set_color("#bbbbbb")

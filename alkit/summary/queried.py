@@ -116,9 +116,6 @@ def pool_map(
     thinned to `MAP` images; nothing is mapped where nothing was bought. Raises an `AlkitError` where the images cannot
     be had.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
     train, chosen, seeds = study.images, {}, set()
     for label in study.same_images:
         for seed, cycles in study.queries(label).items():
@@ -129,6 +126,9 @@ def pool_map(
                 break
     if not chosen:
         return np.zeros((0, 2)), np.zeros(0, dtype=np.int64), {}, ""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
     draw = np.random.default_rng(0)
     background = draw.permutation(len(train))[:MAP]
     kept = np.unique(np.concatenate([background, *chosen.values()]))

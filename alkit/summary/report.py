@@ -68,7 +68,8 @@ def what_there_is(study: StudyFolder) -> None:
     page.table(study, "completeness", tables.completeness(study), "Runs", {})
     rest_of = tables.unfinished(study)
     if len(rest_of):
-        page.table(study, "unfinished", rest_of, "Not finished, or left out, and why", {})
+        page.table(study, "unfinished", rest_of, "Not finished, or left out, and why",
+                   dict.fromkeys(("seed", "cycle", "cycles"), whole))  # fmt: skip
 
 
 @section
