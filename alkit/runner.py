@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,7 +225,8 @@ def describe_failure(run: grid.GridRun, began: float = 0.0) -> list[str]:
         cell = f" in cell {failure['cell']}" if failure.get("cell") else ""
         head = one_line(f"  {run.name}{cell}: {failure.get('error')}")
     elif source.exists() and source.stat().st_mtime >= began - 1:
-        head = f"  {run.name}: its process ended without a word (killed?)"
+        full = shutil.disk_usage(run.folder).free < 2**20  # then there was no room for a word
+        head = f"  {run.name}: its process ended without a word ({'the disk is full' if full else 'killed?'})"
     else:
         return [f"  {run.name}: was not started"]
     return [head, *(f"    | {line}" for line in tail(source)), f"    log: {source}"]

@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_during_alkit_run_is_named_and_room_lets_it_go_on(s
         assert wait_until((folder / "checkpoint.pt").exists, 120)
         filler = fill(disk)
         assert command.wait() == (1, 0), command.log.read_text()
-        assert "cannot be written (No space left on device)" in command.log.read_text()
+        assert "its process ended without a word (the disk is full)" in command.log.read_text()
         assert not damaged(folder)
         filler.unlink()
         command.start()
