@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -199,6 +200,25 @@ def test_a_file_that_is_not_an_image_is_refused_by_name_or_skipped_and_counted(t
         load_dataset("folder", root)
 
 
+def test_a_class_of_which_no_file_can_be_read_is_refused(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", count=2)
+    for part in ("train", "test"):
+        for path in (root / part / "bee").iterdir():
+            path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no file of the class 'bee' can be read"):
+        load_dataset("folder", root, skip_broken=True)
+
+
+def test_a_link_back_up_is_not_followed(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set")
+    (root / "train" / "ant" / "up").symlink_to("..")
+    (root / "train" / "ant" / "self").symlink_to(".")
+    (root / "train" / "bee" / "more").mkdir()
+    (root / "train" / "bee" / "more" / "again").symlink_to("../..")
+    assert folder.scan(root).names == [f"{part}/{name}/{i}.png" for part in ("train", "test") for name in ("ant", "bee")
+                                       for i in range(6)]  # fmt: skip
+
+
 # --- the cache ---
 
 
@@ -332,6 +352,32 @@ def test_a_set_too_large_for_memory_stays_mapped_and_is_the_same(
         assert torch.equal(ours, theirs)
     part = torch.tensor([7, 2, 50])
     assert torch.equal(small.select(part).select(part[:1] - 7).images, large.select(part).select(part[:1] - 7).images)
+
+
+def test_a_batch_is_asked_for_in_whole_runs_and_neighbours_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, shape = tmp_path / "pixels.bin", (500, 64, 64, 3)
+    content = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    content.tofile(path)
+    asked: list[tuple[int, int]] = []
+
+    class Watched(mmap.mmap):
+        def madvise(self, option: int, *place: int) -> None:
+            if place:
+                assert option == mmap.MADV_WILLNEED
+                asked.append((place[0], place[0] + place[1]))
+            super().madvise(option, *place)
+
+    monkeypatch.setattr("mmap.mmap", Watched)
+    data = MemmapPixels(path, shape)
+    rows = torch.tensor([490, 7, 8, 9, 100, 7, 499])
+    found = data.take(rows).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(found, content[rows.numpy()])
+    one, page = 64 * 64 * 3, mmap.PAGESIZE
+    runs = [(7, 10), (100, 101), (490, 491), (499, 500)]
+    assert asked == [(first * one // page * page, last * one) for first, last in runs]
+    assert data.take(torch.empty(0, dtype=torch.int64)).shape == (0, 3, 64, 64)
 
 
 class SlowPixels(TensorPixels):

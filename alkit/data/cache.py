@@ -98,10 +98,10 @@ def pixels_of(folder: Path, manifest: dict[str, Any]) -> MemmapPixels | TensorPi
     import torch
 
     count, height, width, channels = manifest["shape"]
-    mapped = MemmapPixels(folder / "pixels.bin", (count, height, width, channels))
+    path, shape = folder / "pixels.bin", (count, height, width, channels)
     if manifest["bytes"] > IN_MEMORY_BYTES:
-        return mapped
-    return TensorPixels(torch.from_numpy(np.array(mapped.array)).permute(0, 3, 1, 2))
+        return MemmapPixels(path, shape)
+    return TensorPixels(torch.from_numpy(np.fromfile(path, np.uint8).reshape(shape)).permute(0, 3, 1, 2))
 
 
 def create_pixels(folder: Path, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:

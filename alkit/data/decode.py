@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alkit.errors import DataError
 
@@ -26,6 +26,8 @@ class ImageFileError(DataError):
 
 
 def _refused(path: Path, error: BaseException) -> ImageFileError:
+    if isinstance(error, UnidentifiedImageError):
+        error = ValueError("in no format that is known")
     reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
     return ImageFileError(f"{path}: not an image that can be read ({reason[:120]})")
 

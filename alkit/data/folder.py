@@ -93,10 +93,13 @@ def _list_classes(root: Path, folder: Path, classes: Sequence[str]) -> tuple[lis
 
 
 def _files(folder: str) -> list[str]:
-    """All files below `folder`, without hidden ones and what file managers leave."""
+    """All files below `folder`, without hidden ones and what file managers leave; a link back up is not followed."""
     found = []
+    seen = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        targets = {name: os.path.realpath(f"{place}/{name}") for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, target in targets.items() if target not in seen]
+        seen |= set(targets.values())
         found += [f"{place}/{name}" for name in files if not name.startswith(".") and name.lower() not in _IGNORED]
     return found
 
@@ -152,6 +155,10 @@ def load_listing(
     if broken and not options["skip_broken"]:
         raise DataError(_advice(broken[0][1]))
     kept = np.setdiff1d(np.arange(len(paths)), [place for place, _ in broken])
+    gone = sorted(set(range(len(listing.class_names))) - set(listing.labels[kept].tolist()))
+    if gone:
+        lost = listing.class_names[gone[0]]
+        raise DataError(f"{listing.root}: no file of the class '{lost}' can be read as an image")
     notes: dict[str, Any] = {"image_size": manifest["shape"][1]}
     if broken:
         notes |= {
