@@ -55,6 +55,11 @@ def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
+def for_papermill(path: str | Path) -> str:
+    """A path as papermill takes it: braces would be names of parameters to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def sha256(path: str | Path) -> str:
     """The hexadecimal SHA-256 of a file."""
     with open(path, "rb") as stream:

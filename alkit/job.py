@@ -72,6 +72,8 @@ def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | 
     spec = Path(scratch) / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps(kernel))
+    from alkit.files import for_papermill
+
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second of imports, for checks not used here
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -86,8 +88,8 @@ def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | 
         config.KernelManager.update(transport="ipc", ip=f"{scratch}/kernel", connection_file=f"{scratch}/kernel.json")
     try:
         papermill.execute_notebook(
-            arguments.notebook, arguments.log, parameters, kernel_name="python3", progress_bar=False,
-            log_output=False, start_timeout=300, config=config,
+            for_papermill(arguments.notebook), for_papermill(arguments.log), parameters, kernel_name="python3",
+            progress_bar=False, log_output=False, start_timeout=300, config=config,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         print(_COLOURS.sub("", "\n".join(error.traceback)), file=sys.stderr)

@@ -225,7 +225,7 @@ def read_everything(folder: Path) -> Any:
         frame = records.load_runs(folder)
         records.completeness(folder)
     shown = status_table(folder).splitlines()
-    assert len(shown) == 5, "a heading, a line a run, the total"
+    assert len([line for line in shown if line.startswith("random/seed-")]) == 2
     assert all(line.isprintable() for line in shown)
     return frame
 

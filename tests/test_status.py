@@ -147,6 +147,25 @@ def test_no_text_of_a_study_becomes_markup_of_its_summary(tmp_path: Path, monkey
     assert "<img" not in text
 
 
+def test_a_folder_of_any_name_gets_its_summary_from_the_kits_notebook(tmp_path: Path) -> None:
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("study_dir = out_dir = data_root = None", metadata={"tags": ["parameters"]}),
+               nbformat.v4.new_code_cell("print(study_dir)")],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )  # fmt: skip
+    folder = tmp_path / "we ird'; {a} $(touch y) é"
+    folder.mkdir()
+    nbformat.write(notebook, tmp_path / "{short}.ipynb")
+    made = summary.build(folder, tmp_path / "{short}.ipynb")
+    assert made == folder / "summary.html"
+    assert str(folder) in made.read_text().replace("&#39;", "'")
+    assert {path.name for path in tmp_path.rglob("*")} == {
+        "{short}.ipynb", folder.name, "summary.html", "summary.ipynb", "tables", "figures",
+    }  # fmt: skip
+
+
 def test_the_name_of_a_study_is_text_on_its_page(tmp_path: Path) -> None:
     import nbformat
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from alkit.errors import CheckpointError
-from alkit.files import write_text
+from alkit.files import for_papermill, write_text
 from alkit.summary.study import StudyFolder, open_study
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
@@ -34,8 +34,8 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
         parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": data_root}
         try:
             papermill.execute_notebook(
-                str(notebook), str(aside / "summary.ipynb"), parameters, kernel_name="python3", progress_bar=False,
-                log_output=False, start_timeout=300, cwd=str(study),
+                for_papermill(notebook), for_papermill(aside / "summary.ipynb"), parameters, kernel_name="python3",
+                progress_bar=False, log_output=False, start_timeout=300, cwd=str(study),
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             if error.ename == CheckpointError.__name__:  # of the folder itself, and one line already
