@@ -141,6 +141,7 @@ def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Refere
     return reference
 
 
+@pytest.mark.timeout(900)  # five starts of the whole command
 def test_a_study_killed_at_random_moments_ends_in_the_same_bytes(
     trial: tuple[int, int], study: Path, undisturbed: Reference, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
