@@ -514,6 +514,15 @@ def test_validation_images_that_are_not_sorted_into_classes_are_explained(tmp_pa
         load_dataset("imagenet", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["imagenet", "imagenet64"])
+def test_where_imagenet_is_not_the_error_says_what_should_lie_there(tmp_path: Path, name: str) -> None:
+    for root in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match=rf"{root}: no {name} here; expected .*train_task12/.*data_root") as caught:
+            load_dataset(name, root)
+        assert ("train_data_batch_1.npz" in str(caught.value)) is (name == "imagenet64")
+        assert "\n" not in str(caught.value)
+
+
 def write_imagenet64(root: Path, per_part: int = 4) -> np.ndarray:
     root.mkdir(parents=True, exist_ok=True)
     source = np.random.default_rng(0)

@@ -15,7 +15,7 @@ import torch
 
 from alkit.data import decode
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
-from alkit.data.folder import Listing, count_listing, load_listing, scan
+from alkit.data.folder import TRAIN_FOLDERS, Listing, count_listing, load_listing, scan
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels, decoding_threads
 from alkit.data.storage import data_folder
@@ -58,11 +58,17 @@ def count_imagenet(root: Path | None, options: dict[str, Any]) -> list[int]:
 def scan_imagenet(root: Path | None, name: str) -> Listing:
     """The files in `root`, or in `root/name`; `DataError` that says how they should lie."""
     folder = data_folder(root).absolute()
-    candidates = [folder / name, folder] if (folder / name).is_dir() else [folder]
-    listing = scan(candidates[0])
+    place = folder / name if (folder / name).is_dir() else folder
+    if not any((place / part).is_dir() for part in TRAIN_FOLDERS):
+        files = f"{_TRAIN_PARTS[0]} to {_TRAIN_PARTS[-1]} and {_TEST_PART}, or " if name == "imagenet64" else ""
+        raise DataError(
+            f"{place}: no {name} here; expected {files}train/CLASS/*.JPEG and val/CLASS/*.JPEG (or train_task12/ and "
+            f"validation/) in it, or in {name}/ below it; `data_root` names another folder"
+        )
+    listing = scan(place)
     if listing.test is None:
         raise DataError(
-            f"{candidates[0]}: expected train/CLASS/*.JPEG and val/CLASS/*.JPEG (or train_task12/ and validation/); "
+            f"{place}: expected train/CLASS/*.JPEG and val/CLASS/*.JPEG (or train_task12/ and validation/); "
             "the images of val.tar have to be sorted into folders of their classes first"
         )
     return listing
