@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(AlkitError(f"alkit: {error.filename or ''}: {error.strerror or error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nalkit: stopped. The same command goes on from the last checkpoints.", file=sys.stderr)
+        goes_on = " The same command goes on from the last checkpoints." if command is run_study else ""
+        print(f"\nalkit: stopped.{goes_on}", file=sys.stderr)
         return 130
 
 

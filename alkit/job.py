@@ -153,7 +153,8 @@ def main() -> int:
     if sys.argv[1:2] == ["kernel"]:
         from ipykernel.kernelapp import launch_new_instance
 
-        launch_new_instance(argv=sys.argv[2:])
+        # a file in the run's folder must not stand in for a package
+        launch_new_instance(argv=[*sys.argv[2:], "--InteractiveShellApp.ignore_cwd=True"])
         return 0
     parser = argparse.ArgumentParser(prog="python -m alkit.job")
     notebook = parser.add_subparsers(required=True).add_parser("notebook")

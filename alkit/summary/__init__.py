@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
         raise CheckpointError(f"{study_dir}: no such folder")
     if not Path(notebook).is_file():
         raise CheckpointError(f"{notebook}: not there; `alkit summary` needs the notebooks beside the package")
+    os.environ.setdefault("JUPYTER_PATH", str(Path(sys.prefix) / "share" / "jupyter"))  # this environment's kernel
     aside = Path(tempfile.mkdtemp(dir=study, prefix=".summary-"))
     try:
         parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": data_root}
