@@ -86,9 +86,8 @@ def class_profile(train: ImageSet) -> Figure:
                  title=f"Largest class over smallest: {counts.max() / smallest:.4g}")  # fmt: skip
         axis.yaxis.set_major_formatter("{x:,g}")
         axis.yaxis.set_minor_formatter("")
-        axis.set_yticks(
-            sorted({int(smallest), int(top)}), minor=True, labels=[f"{n:,}" for n in sorted({smallest, top})]
-        )
+        ends = [int(top)] if top < 2 * smallest else [int(smallest), int(top)]
+        axis.set_yticks(ends, minor=True, labels=[f"{number:,}" for number in ends])
         axis.legend(frameon=False, loc="lower left")
     return fig
 
