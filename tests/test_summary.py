@@ -48,6 +48,18 @@ def built(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- tables ---
 
 
+def test_first_labelled_sets_of_one_size_are_compared_by_seed(tmp_path: Path) -> None:
+    variants = {"random_first": {"method": "random", "cycles": 1}}
+    planted = {"pt4al_cold_start": 0.0, "whole_dataset": 0.0, "random_first": 0.0}
+    opened = summary.open_study(write_study(tmp_path / "cold", planted, variants=variants, arrays=False))
+    final = opened.frame.pivot(index="seed", columns="label", values="accuracy")
+    table = tables.pairs(opened, "accuracy")
+    assert table[["a", "b", "n"]].to_numpy().tolist() == [["pt4al_cold_start", "random_first", 5]]
+    assert table["difference"][0] == pytest.approx((final["pt4al_cold_start"] - final["random_first"]).mean())
+    assert table["low"][0] < table["difference"][0] < table["high"][0]
+    assert not len(tables.pairs(opened, "area"))
+
+
 def test_results_are_the_means_of_the_records(study: Path) -> None:
     opened = summary.open_study(study)
     table = tables.results(opened).set_index("label")

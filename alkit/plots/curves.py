@@ -99,7 +99,7 @@ def _side_by_side(axis: Axes, table: pd.DataFrame, labels: list[str]) -> dict[st
     points = sorted(set(table["labelled"]))
     if 1 < len(points) <= 10:
         axis.set_xticks(points)
-    gap = 0.3 * min(np.diff(points)) if len(points) > 1 else 0.0
+    gap = 0.3 * min(np.diff(points)) if len(points) > 1 else 0.05 * max(points, default=0)
     middle = (len(labels) - 1) / 2
     return {label: gap * (place - middle) / max(1, len(labels) - 1) for place, label in enumerate(labels)}
 

@@ -109,7 +109,8 @@ def how_sure(study: StudyFolder) -> None:
         found = tables.pairs(study, measure)
         page.heading(f"Differences in {name}")
         if not len(found):
-            page.say("Fewer than two methods end at the same number of labels: nothing can be tested.")
+            curve = "have a curve and " if measure == "area" else ""
+            page.say(f"Fewer than two methods {curve}end at the same number of labels: nothing can be tested.")
             continue
         known, shown = int(found["p"].notna().sum()), int((found["p_holm"] < LEVEL).sum())
         page.say(f"Of {known} comparisons that could be tested, {shown} show a difference after Holm's correction.")

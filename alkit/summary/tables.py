@@ -196,9 +196,13 @@ def times(study: StudyFolder) -> pd.DataFrame:
 
 
 def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
-    """Every pair of labels that end at the same number of labels, by seed on `measure` (accuracy, …, or area)."""
+    """Every pair of labels that end at the same number of labels, by seed on `measure` (accuracy, …, or area).
+
+    Labels of one cycle, such as cold starts, have no area, but their accuracies are compared.
+    """
     runs = per_run(study)
-    runs = runs[runs["label"].isin(study.active)]
+    if measure == "area":
+        runs = runs[runs["label"].isin(study.active)]
     parts = []
     for _, group in runs.groupby(["first", "labelled"], sort=False):
         if group["label"].nunique() > 1:
