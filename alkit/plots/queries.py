@@ -50,7 +50,7 @@ def query_rows(
             for axis, picture, name in zip(line, pictures, labels, strict=False):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
                 axis.set_title(plain(train.class_names[name])[:14], fontsize=8, pad=2)
-            line[0].set_ylabel(plain(label)[:18], rotation=0, ha="right", va="center", fontsize=9.5)
+            line[0].set_ylabel(plain(label)[:24], rotation=0, ha="right", va="center", fontsize=9.5)
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
