@@ -229,7 +229,8 @@ def describe_failure(run: grid.GridRun, began: float = 0.0) -> list[str]:
         head = f"  {run.name}: its process ended without a word ({'the disk is full' if full else 'killed?'})"
     else:
         return [f"  {run.name}: was not started"]
-    return [head, *(f"    | {line}" for line in tail(source)), f"    log: {source}"]
+    more = [line for line in tail(source) if line.strip() not in head]  # what the head says already is said once
+    return [head, *(f"    | {line}" for line in more), f"    log: {source}"]
 
 
 def tail(path: Path, lines: int = TAIL) -> list[str]:
