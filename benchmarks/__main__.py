@@ -93,8 +93,16 @@ def markdown(paths: list[Path]) -> str:
     rows = [row for content in kept for row in content["rows"] if content["part"] != "growth"]
     tables = [timing.markdown(rows)] if rows else []
     tables += [growth.markdown(content["rows"]) for content in kept if content["part"] == "growth"]
-    on = {", ".join(f"{key} {value}" for key, value in content["machine"].items()) for content in kept}
+    on = {_described(content["machine"]) for content in kept}
     return "\n\n".join([*tables, *(f"Measured on: {machine}." for machine in sorted(on))])
+
+
+def _described(machine: dict[str, Any]) -> str:
+    head = f"{machine['processor']} ({', '.join(machine['units'])}), {machine['cores']} cores"
+    rest = {k: v for k, v in machine.items() if k not in ("processor", "units", "cores", "memory_gib", "system")}
+    return ", ".join(
+        [head, f"{machine['memory_gib']:.0f} GiB, {machine['system']}", *(f"{k} {v}" for k, v in rest.items())]
+    )
 
 
 def main() -> None:
