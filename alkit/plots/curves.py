@@ -57,7 +57,8 @@ def curves(
         if many > 1:
             note += "\nbars: 95% bootstrap over seeds"
             note += "\npoints: single runs" if few <= FEW_SEEDS else ""
-            note += "\n(beside their curve, to be told apart)" if frame["label"].nunique() > 1 else ""
+            beside = frame["label"].nunique() > 1 and frame["labelled"].nunique() > 1
+            note += "\n(beside their curve, to be told apart)" if beside else ""
         if axis.has_data():
             lines = sorted(axis.get_legend_handles_labels()[0], key=lambda line: -line.get_ydata()[-1])  # as they end
             axis.legend(handles=lines, title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
@@ -73,6 +74,7 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
     looks, table = styles(methods), summarise(frame, metric)
     active = [label for label in looks if methods[label] != "whole_dataset"]
     shifts = _side_by_side(axis, table[table["label"].isin(active)], active)
+    alone = table.loc[table["label"].isin(active), "labelled"].nunique() == 1  # no curves: points side by side
     for label, style in looks.items():
         part, runs = table[table["label"] == label], frame[frame["label"] == label]
         if not len(part):
@@ -81,9 +83,10 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
             _upper_line(axis, label, part, style)
             continue
         places = part["labelled"] + shifts[label]
-        axis.plot(part["labelled"], part["mean"], label=plain(label), zorder=3, **style.line())
+        heads = places if alone else part["labelled"]
+        axis.plot(heads, part["mean"], label=plain(label), zorder=3, **style.line())
         axis.vlines(places, part["low"], part["high"], color=style.colour, linewidth=1.6, alpha=0.65, zorder=2)
-        if part["low"].notna().any():
+        if part["low"].notna().any() and not alone:
             axis.plot(places, part["mean"], linestyle="none", marker=style.marker, color=style.colour, markersize=3.5)
         if 1 < part["seeds"].min() <= FEW_SEEDS:
             axis.scatter(runs["labelled"] + shifts[label], runs[metric], color=style.colour, s=11, alpha=0.75,
@@ -97,7 +100,7 @@ def _side_by_side(axis: Axes, table: pd.DataFrame, labels: list[str]) -> dict[st
     The curves stay where they are: set to the left, one would look as if it needed fewer labels.
     """
     points = sorted(set(table["labelled"]))
-    if 1 < len(points) <= 10:
+    if 1 <= len(points) <= 10:
         axis.set_xticks(points)
     gap = 0.3 * min(np.diff(points)) if len(points) > 1 else 0.05 * max(points, default=0)
     middle = (len(labels) - 1) / 2
