@@ -38,7 +38,7 @@ def test_the_pretended_gpu_notices_what_a_real_one_refuses(monkeypatch: pytest.M
     assert len(refused) == 3
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if not {"images", "pretext"} & set(METHODS[m].needs)])
+@pytest.mark.parametrize("method", [m for m in METHODS if not {"vae", "pretext"} & set(METHODS[m].needs)])
 def test_a_strategy_mixes_no_devices_and_answers_as_on_the_cpu(
     method: str, tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
+    pytest.mark.timeout(600),
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
@@ -166,7 +167,7 @@ def test_a_newcomer_opens_the_quickstart_runs_all_and_sees_pictures(
     page.click("document.querySelector('.lm-Menu-item[data-command=\"runmenu:run-all\"]')")
     try:
         finished = f"{LOOK}.errors.length || {PROMPTS}.every(p => /^\\[\\d+\\]:$/.test(p))"
-        page.wait(finished, "every cell to have run", seconds=200)
+        page.wait(finished, "every cell to have run", seconds=500)
         time.sleep(1)
     finally:
         page.picture(tmp_path / "quickstart.png")

@@ -21,7 +21,7 @@ FILES = ("queries.npz", "predictions.npz")
 
 def without_times(path: Path) -> dict[str, Any]:
     result = json.loads((path / "result.json").read_text())
-    for key in ("started", "finished", "environment"):
+    for key in ("started", "finished", "environment", "code"):
         del result[key]
     for cycle in result["cycles"]:
         del cycle["seconds"]
