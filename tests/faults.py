@@ -122,6 +122,11 @@ sys.exit(main())
 """
 
 
+def _hear_interrupts() -> None:
+    """Ctrl-C is ignored by what a shell starts in the background, and by its children: the tests may be among them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Command:
     """`alkit run` of one label of a study into `out`, with the notebooks beside the study file; can be killed."""
 
@@ -134,7 +139,8 @@ class Command:
     def start(self) -> None:
         environment = os.environ | {TRIAL: self.trial, "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(self.arguments, stdout=output, stderr=output, env=environment)
+            self.process = subprocess.Popen(self.arguments, stdout=output, stderr=output, env=environment,
+                                            preexec_fn=_hear_interrupts)  # fmt: skip
 
     def ended(self) -> bool:
         return self.process.poll() is not None

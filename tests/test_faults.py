@@ -116,7 +116,7 @@ def test_another_version_of_the_kit_is_recorded_with_a_warning(
 def test_two_commands_a_clock_set_back_and_being_stopped(study: Path, tmp_path: Path) -> None:
     """One study through the whole command; each step would cost a start of its own."""
     long = study.with_name("long.yaml")  # so that it is still at work when it is stopped, however slow the rest is
-    long.write_text(yaml.safe_dump(STUDY | {"epochs": 240}))
+    long.write_text(yaml.safe_dump(STUDY | {"epochs": 120}))
     study = long
     folder = tmp_path / "faults" / "random" / "seed-0"
     command = Command(study, "random", tmp_path)
