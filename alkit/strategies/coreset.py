@@ -11,6 +11,7 @@ from alkit.strategies.base import Pool, Query, Strategy, register
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 64, 2048
 CHUNK = 1 << 21  # numbers in a temporary matrix
+ROWS = 1024  # of features in a temporary copy
 
 
 def check_features(*parts: Tensor) -> None:
@@ -29,7 +30,7 @@ def unit_rows(*parts: Tensor) -> Tensor:
     dtype = torch.promote_types(parts[0].dtype, torch.float32)
     rows = torch.cat([part.to(parts[0].device, dtype) for part in parts])
     least = torch.finfo(dtype).tiny
-    for some in rows.split(4096):  # in place, so that there is one copy; first by the largest, against overflow
+    for some in rows.split(ROWS):  # in place, so that there is one copy; first by the largest, against overflow
         some /= some.abs().amax(1, keepdim=True).clamp_min(least)
         some /= some.norm(dim=1, keepdim=True).clamp_min(least)
     return rows
@@ -186,7 +187,7 @@ def origin_of(points: Tensor) -> Tensor:
 
 def _largest_norm(points: Tensor, origin: Tensor) -> float:
     """The largest distance of a row of `points` from `origin`."""
-    norms = [(part.double() - origin).norm(dim=1).max() for part in points.split(4096) if len(part)]
+    norms = [(part.double() - origin).norm(dim=1).max() for part in points.split(ROWS) if len(part)]
     return float(torch.stack(norms).max()) if norms else 0.0
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from alkit.models.graph import GCN
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
-from alkit.strategies.coreset import farthest_first, finite, unit_rows
+from alkit.strategies.coreset import ROWS, farthest_first, finite, unit_rows
 
-CHUNK = 1 << 22  # numbers of a temporary matrix on the CPU: few enough calls that threads wait little for each other
+CHUNK = 1 << 20  # numbers of a temporary matrix on the CPU: few enough calls that threads wait little for each other
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class SimilarityGraph:
         dtype = x.dtype
         exact = torch.float64 if x.device.type != "mps" else dtype
         total = x.new_zeros(x.shape[1], dtype=exact)
-        for rows in x.split(4096):  # at once the sum would make a copy of x in its own type
+        for rows in x.split(ROWS):  # at once the sum would make a copy of x in its own type
             total += rows.sum(0, dtype=exact)
-        sums = torch.cat([part.to(exact) @ total - 1 for part in x.split(4096)]) if len(x) else x.new_zeros(0)
+        sums = torch.cat([part.to(exact) @ total - 1 for part in x.split(ROWS)]) if len(x) else x.new_zeros(0)
         alone = sums.abs() <= 4 * torch.finfo(dtype).eps * len(x)
         return cls(x, torch.where(alone, 0.0, 1 / sums).to(dtype))
 
@@ -50,11 +50,11 @@ class SimilarityGraph:
     def smoothed(self) -> Tensor:
         """A·X (n, D)."""
         weighted = torch.zeros(self.x.shape[1], self.x.shape[1], dtype=self.x.dtype, device=self.x.device)
-        for rows, inverse in zip(self.x.split(4096), self.inverse.split(4096), strict=True):
+        for rows, inverse in zip(self.x.split(ROWS), self.inverse.split(ROWS), strict=True):
             weighted.addmm_(rows.T, rows * inverse[:, None])
         result = self.x @ weighted
         for out, rows, inverse in zip(
-            result.split(4096), self.x.split(4096), self.inverse.split(4096), strict=True
+            result.split(ROWS), self.x.split(ROWS), self.inverse.split(ROWS), strict=True
         ):  # in place: two copies of the features in all
             out.addcmul_(rows, (1 - inverse)[:, None])
         return result
@@ -214,5 +214,6 @@ class GraphSelection(Strategy):
             scores = _scores(gcn, graph, smoothed)[:count]
             return top_query(pool, -(scores - e.gcn_margin).abs(), budget)
         h = graph.x if e.quirk("core_gcn_backbone_features") else gcn.hidden(smoothed)
+        del graph, smoothed  # two copies of the features make room for the cover
         positions, distances = farthest_first(h[:count], h[count : count + known], budget)
         return Query(pool.candidates[positions.to(pool.candidates.device)], finite(distances))
