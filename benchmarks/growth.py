@@ -178,8 +178,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     for name in found:
         row = [row for row in rows if row["strategy"] == name and row["seconds"] is not None][-1]
         lines.append(
-            f"| {name} | {row['n']:,} | {row['cpu_seconds']:.1f} | {row['times_features']:.2f} "
-            f"| {found[name]:.2f} |"
+            f"| {name} | {row['n']:,} | {row['cpu_seconds']:.1f} | {row['times_features']:.2f} | {found[name]:.2f} |"
         )
     return "\n".join(lines)
 
