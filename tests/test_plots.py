@@ -122,7 +122,14 @@ def test_every_measure_has_its_curve(frame: pd.DataFrame, metric: str) -> None:
 
 def test_a_study_of_nothing_gives_an_empty_picture(frame: pd.DataFrame) -> None:
     plots.curves(frame.iloc[:0])
-    plots.curves(frame[frame.label == "whole_dataset"])
+
+
+def test_runs_on_the_whole_pool_alone_are_points_at_their_labels(frame: pd.DataFrame) -> None:
+    whole = frame[frame.label == "whole_dataset"]
+    axis = plots.curves(whole).axes[0]
+    left, right = axis.get_xlim()
+    assert left < whole.labelled.iloc[0] < right
+    assert len(axis.collections[-1].get_offsets()) == whole.seed.nunique()
 
 
 def predictions(n: int = 300) -> dict[str, np.ndarray]:

@@ -41,8 +41,9 @@ def curves(
 ) -> Figure:
     """`metric` of every label of a study against labelled images.
 
-    `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line. `published` has the columns
-    `method`, `labelled` and `accuracy`, and is drawn dashed in its method's colour.
+    `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line above the
+    others' curves, or points if there are no others. `published` has the columns `method`, `labelled` and `accuracy`,
+    and is drawn dashed in its method's colour.
     """
     fig, axes = figure(width=9.6, height=max(5.2, 1.4 + 0.21 * frame["label"].nunique()))
     axis = axes[0, 0]
@@ -72,14 +73,14 @@ def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str,
     """All curves of `frame` on `axis`; returns the styles drawn and the numbers of seeds."""
     methods = dict(zip(frame["label"].astype(str), frame["method"].astype(str), strict=True))
     looks, table = styles(methods), summarise(frame, metric)
-    active = [label for label in looks if methods[label] != "whole_dataset"]
+    active = [label for label in looks if methods[label] != "whole_dataset"] or list(looks)  # or nothing lies below
     shifts = _side_by_side(axis, table[table["label"].isin(active)], active)
     alone = table.loc[table["label"].isin(active), "labelled"].nunique() == 1  # no curves: points side by side
     for label, style in looks.items():
         part, runs = table[table["label"] == label], frame[frame["label"] == label]
         if not len(part):
             continue
-        if methods[label] == "whole_dataset":
+        if label not in active:
             _upper_line(axis, label, part, style)
             continue
         places = part["labelled"] + shifts[label]
