@@ -39,7 +39,7 @@ def measure(repetitions: int = 5, folder: Path = PUBLISHED) -> list[dict[str, An
                 "name": f"accuracy, {ours}, {epochs} epochs", "against": f"{reference}, {test.n} seeds",
                 "ratio": round(100 * test.mean_difference, 3), "low": round(low, 3), "high": round(high, 3),
                 "unit": "points", "repetitions": test.n, "target": target,
-                "reached": high >= 0 and (target == NO_WORSE or low <= 0 and high - low < 1), "p": round(test.p, 3),
+                "reached": high >= 0 and (target == NO_WORSE or (low <= 0 and high - low < 1)), "p": round(test.p, 3),
                 **{name: (100 * values[name]).round(2).tolist() for name in (ours, reference)},
             }
         )  # fmt: skip
