@@ -205,11 +205,20 @@ def _light(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.
 
 
 def compiled(loss: Loss, device: torch.device) -> Loss:
-    """`loss` through torch's compiler, on CUDA as a recorded graph of kernels.
+    """`loss` through torch's compiler, which keeps the kernels, and so the numbers; on CUDA a recorded graph of them.
 
     Sizes that change from cycle to cycle make it compile once more, for any size.
     """
-    return torch.compile(loss, mode="reduce-overhead" if device.type == "cuda" else "default")
+    from torch._inductor import list_mode_options  # imports the compiler, which takes seconds
+
+    try:
+        kernels_kept = list_mode_options("lite")
+    except RuntimeError:  # before torch 2.10: nothing is recorded
+        return torch.compile(loss, backend="aot_eager")
+    # Off: on the CPU a check is wrong about batch norm's statistics in bfloat16.
+    return torch.compile(
+        loss, options=kernels_kept | {"size_asserts": False, "triton.cudagraphs": device.type == "cuda"}
+    )
 
 
 # --- passing images through a trained network ------------------------------------------------------------------------

@@ -100,11 +100,42 @@ def test_however_many_cycles_and_sizes_it_compiles_a_few_times(tiny: Make, monke
 
 
 def test_on_cuda_a_compiled_step_is_a_recorded_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    modes: list[str] = []
-    monkeypatch.setattr(torch, "compile", lambda function, mode: modes.append(mode) or function)
+    recorded: list[bool] = []
+
+    def note(function: Any, options: dict[str, Any]) -> Any:
+        recorded.append(options["triton.cudagraphs"])
+        return function
+
+    monkeypatch.setattr(torch, "compile", note)
     for name in ("cuda", "cpu"):
         compiled(OBJECTIVES["cmam"], torch.device(name))
-    assert modes == ["reduce-overhead", "default"]
+    assert recorded == [True, False]
+
+
+COMPILED = {objective: {"method": METHOD_OF[objective]} for objective in sorted(OBJECTIVES)} | {
+    "bfloat16": {"precision": "bfloat16"},
+    "dropout": {"method": "bald", "model": "mc_dropout_cnn"},
+    "radial": {"method": "sbias", "model": "radial_cnn"},
+}
+
+
+@pytest.mark.parametrize("case", COMPILED)
+def test_a_compiled_training_ends_in_the_same_bits(case: str, tiny: Make) -> None:
+    torch.compiler.reset()
+    fast, plain = (trainer(tiny(compile=flag, epochs=3, **COMPILED[case]), images()) for flag in (True, False))
+    assert [fast.train_epoch() for _ in range(3)] == [plain.train_epoch() for _ in range(3)]
+    ours, expected = fast.network.state_dict(), plain.network.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in expected.items())
+
+
+def test_before_torch_2_10_it_compiles_without_a_recording(monkeypatch: pytest.MonkeyPatch, tiny: Make) -> None:
+    def old(mode: str) -> dict[str, Any]:
+        raise RuntimeError(f"Unrecognized mode={mode}")
+
+    monkeypatch.setattr("torch._inductor.list_mode_options", old)
+    torch.compiler.reset()
+    fast, plain = (trainer(tiny(compile=flag), images()) for flag in (True, False))
+    assert fast.train_epoch() == plain.train_epoch()
 
 
 # --- the optimizer ---------------------------------------------------------------------------------------------------
