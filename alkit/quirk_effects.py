@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from alkit.config import Experiment
 from alkit.files import write_text
 from alkit.plots.style import figure, in_style, plain
+from alkit.pretext.settings import pretext_key
 from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
 from alkit.records import load_runs, read_run
-from alkit.statistics import area_under_budget_curve, paired_test
+from alkit.statistics import area_under_budget_curve, first_at_each, paired_test
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
 _NOT_COMPARED = {
@@ -68,6 +70,8 @@ def run_values(study: str | Path) -> pd.DataFrame:
     for path, cycles in frame.groupby("path", sort=False):
         record, last = read_run(str(path)), cycles.iloc[-1]
         shared = {key: value for key, value in record["params"].items() if key not in _NOT_COMPARED}
+        shared["pretext_losses"] = _losses(record["params"])
+        curve = first_at_each(cycles["labelled"].to_numpy(np.float64), cycles["accuracy"].to_numpy(np.float64))
         rows.append(
             {
                 "study": last["study"], "dataset": last["dataset"], "method": last["method"], "label": last["label"],
@@ -75,17 +79,18 @@ def run_values(study: str | Path) -> pd.DataFrame:
                 "compared": json.dumps(shared, sort_keys=True),
                 "on": frozenset(name for name, state in record.get("quirks", {}).items() if state),
                 "accuracy": float(last["accuracy"]), "ece": float(last["ece"]),
-                "area": area_under_budget_curve(*_curve(cycles)),
+                "area": area_under_budget_curve(*curve),
             }
         )  # fmt: skip
     columns = ["study", "dataset", "method", "label", "seed", "labelled", "compared", "on", *MEASURES]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _curve(cycles: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and accuracy; of cycles that bought nothing (an emptied pool) the first is kept."""
-    once = cycles.drop_duplicates("labelled")
-    return once["labelled"].to_numpy(dtype=np.float64), once["accuracy"].to_numpy(dtype=np.float64)
+def _losses(params: Mapping[str, Any]) -> str | None:
+    """Where a run's pretext losses are from: those that a study computed lie in a file a seed, and compare."""
+    given = params.get("pretext_losses")
+    computed = given is not None and Path(given).stem == pretext_key(Experiment(**params))
+    return "computed" if computed else given
 
 
 def pairs(values: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -128,7 +133,7 @@ def effects(study: str | Path) -> pd.DataFrame:
                 }
             )  # fmt: skip
     columns = [field.name for field in fields(Effect)]
-    return pd.DataFrame(rows, columns=[*columns, "p", "labels", "differences"])
+    return pd.DataFrame(rows, columns=[*columns, "p", "differences"])
 
 
 def forest(table: pd.DataFrame) -> Figure:

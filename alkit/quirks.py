@@ -66,7 +66,8 @@ class Effect:
     """Released minus corrected, paired by seed: mean of `difference` over `seeds` seeds, and its 95% interval.
 
     `measure` is `accuracy` (of the last cycle), `area` (under the budget curve) or `ece` (of the last cycle), all
-    fractions. `low` and `high` are NaN where the seeds have no spread.
+    fractions. `low` and `high` are NaN where the seeds have no spread. `labels` are those of the last cycle, without
+    and with the quirk: `80 / 600`.
     """
 
     quirk: str
@@ -78,13 +79,16 @@ class Effect:
     difference: float
     low: float
     high: float
+    labels: str
 
 
 def in_words(effect: Effect) -> str:
     """An effect in points, its interval and where it was measured, on one line."""
     low, high, points = (100 * value for value in (effect.low, effect.high, effect.difference))
     numbers = f"{points:+.1f} points" + (f" ({low:+.1f} to {high:+.1f})" if math.isfinite(low) else "")
-    return f"{numbers.replace('-', '−')}: {effect.method} on {effect.dataset}, {effect.seeds} seeds"
+    without, with_it = effect.labels.split(" / ")
+    bought = f", {with_it} labels against {without}" if without != with_it else ""
+    return f"{numbers.replace('-', '−')}: {effect.method} on {effect.dataset}, {effect.seeds} seeds{bought}"
 
 
 EFFECTS_FILE = Path(__file__).with_name("quirk_effects.csv")
@@ -97,7 +101,7 @@ def measured_effects(path: Path = EFFECTS_FILE) -> list[Effect]:
     with path.open(encoding="utf-8", newline="") as lines:
         return [
             Effect(row["quirk"], row["study"], row["dataset"], row["method"], row["measure"], int(row["seeds"]),
-                   float(row["difference"]), float(row["low"]), float(row["high"]))
+                   float(row["difference"]), float(row["low"]), float(row["high"]), row["labels"])
             for row in csv.DictReader(lines)
         ]  # fmt: skip
 
