@@ -24,7 +24,7 @@ from alkit.plots.style import figure, in_style, plain
 from alkit.pretext.settings import pretext_key
 from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
 from alkit.records import load_runs, read_run
-from alkit.statistics import area_under_budget_curve, first_at_each, paired_test
+from alkit.statistics import area_under_budget_curve, paired_test
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
 _NOT_COMPARED = {
@@ -71,7 +71,7 @@ def run_values(study: str | Path) -> pd.DataFrame:
         record, last = read_run(str(path)), cycles.iloc[-1]
         shared = {key: value for key, value in record["params"].items() if key not in _NOT_COMPARED}
         shared["pretext_losses"] = _losses(record["params"])
-        curve = first_at_each(cycles["labelled"].to_numpy(np.float64), cycles["accuracy"].to_numpy(np.float64))
+        curve = cycles.drop_duplicates("labelled")  # of cycles that bought nothing (an emptied pool) the first is kept
         rows.append(
             {
                 "study": last["study"], "dataset": last["dataset"], "method": last["method"], "label": last["label"],
@@ -79,7 +79,7 @@ def run_values(study: str | Path) -> pd.DataFrame:
                 "compared": json.dumps(shared, sort_keys=True),
                 "on": frozenset(name for name, state in record.get("quirks", {}).items() if state),
                 "accuracy": float(last["accuracy"]), "ece": float(last["ece"]),
-                "area": area_under_budget_curve(*curve),
+                "area": area_under_budget_curve(curve["labelled"].tolist(), curve["accuracy"].tolist()),
             }
         )  # fmt: skip
     columns = ["study", "dataset", "method", "label", "seed", "labelled", "compared", "on", *MEASURES]

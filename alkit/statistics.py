@@ -43,12 +43,6 @@ def area_under_budget_curve(labels: Sequence[float] | Array, accuracy: Sequence[
     return float(y[0]) if len(x) == 1 else float(np.trapezoid(y, x) / (x[-1] - x[0]))
 
 
-def first_at_each(labels: Array, accuracy: Array) -> tuple[Array, Array]:
-    """The curve's points, of equal labels only the first: a cycle that bought nothing (an emptied pool) adds none."""
-    x, places = np.unique(labels, return_index=True)
-    return x, accuracy[places]
-
-
 def labels_to_reach(labels: Sequence[float] | Array, accuracy: Sequence[float] | Array, target: float) -> float:
     """Labels at which the curve first reaches `target`, between two points by a straight line; NaN if it never does."""
     order = np.argsort(np.asarray(labels, dtype=np.float64))

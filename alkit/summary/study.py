@@ -27,8 +27,8 @@ SEEDS_IN_PICTURES = 3
 class StudyFolder:
     """The finished runs of one data set in a study's folder.
 
-    `frame` is `records.load_runs` of that data set, `state` is `records.completeness`. Tables go to `out_dir/tables`,
-    figures to `out_dir/figures`.
+    `frame` is `records.load_runs` of that data set, without cycles that bought nothing (of an emptied pool), `state`
+    is `records.completeness`. Tables go to `out_dir/tables`, figures to `out_dir/figures`.
     """
 
     path: Path
@@ -163,7 +163,7 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
     runs = frame.drop_duplicates("path")["dataset"].value_counts()
     others = [f"{name} ({count} runs)" for name, count in runs.iloc[1:].items()]
     if len(runs):
-        frame = frame[frame["dataset"] == runs.index[0]].reset_index(drop=True)
+        frame = frame[frame["dataset"] == runs.index[0]].drop_duplicates(["path", "labelled"], ignore_index=True)
     study = StudyFolder(path, path if out_dir is None else Path(out_dir), frame, state, problems, others, data_root)
     place = {label: number for number, label in enumerate(study.labels)}
     study.frame = frame.sort_values("label", key=lambda column: column.map(place), kind="stable", ignore_index=True)

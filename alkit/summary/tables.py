@@ -100,7 +100,7 @@ def per_run(study: StudyFolder) -> pd.DataFrame:
     ends = np.r_[starts[1:], len(paths)][: len(starts)]
     for start, end in zip(starts, ends, strict=True):
         points = slice(int(start), int(end))
-        area = statistics.area_under_budget_curve(*statistics.first_at_each(labels[points], accuracy[points]))
+        area = statistics.area_under_budget_curve(labels[points], accuracy[points])
         rows.append((int(labels[start]), int(labels[end - 1]), area))
     table = ordered.iloc[np.asarray(ends, dtype=int) - 1][["label", "seed", *MEASURES]].reset_index(drop=True)
     for place, name in enumerate(("first", "labelled", "area"), 2):
