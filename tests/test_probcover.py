@@ -47,6 +47,11 @@ def test_the_picks_cover_most_of_what_is_open(seed, labelled, radius, budget):
     points = some(52 + labelled, seed=seed)
     picks, first = cover_greedily(points[:52], points[52:], budget, radius**2)
     assert picks.tolist() == obvious_cover(points[:52], points[52:], budget, radius)
+    clusters = torch.randint(3, (52,), generator=source(seed))
+    for one, other in zip(
+        cover_greedily(points[:52], points[52:], budget, radius**2, clusters), (picks, first), strict=True
+    ):
+        assert torch.equal(one, other)
     covered = (torch.cdist(points[52:], points[:52]) <= radius).any(0)
     assert first.tolist() == ((torch.cdist(points[:52], points[:52]) <= radius) & ~covered).sum(1).tolist()
 

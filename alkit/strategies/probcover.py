@@ -12,7 +12,8 @@ from alkit.strategies.base import Pool, Query, Strategy, register
 from alkit.strategies.coreset import squared_distances, unit_rows
 from alkit.strategies.typiclust import k_means
 
-MOST_COVERED = 10_000  # points whose coverage is counted: beyond, a random sample of the candidates
+MOST_COVERED = 10_000  # points whose coverage is counted: beyond, an evenly spaced part of the candidates
+CHUNK = 1 << 16  # words of a temporary copy, so that it stays in cache
 
 
 def _blocks(rows: Tensor, width: int) -> list[Tensor]:
@@ -36,36 +37,43 @@ def purity_radius(points: Tensor, pseudo_labels: Tensor, purity: float) -> float
 
 
 @torch.no_grad()
-def cover_greedily(candidates: Tensor, covering: Tensor, budget: int, squared_radius: float) -> tuple[Tensor, Tensor]:
+def cover_greedily(
+    candidates: Tensor, covering: Tensor, budget: int, squared_radius: float, clusters: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Positions (budget,) of the candidates (n, D) whose balls cover most, and what each covers at first, (n,).
 
     `covering` (m, D) have balls already. Each pick is the candidate whose ball holds the most candidates that no ball
     holds yet, the lowest on a tie; when all are covered, the covering begins again. Of more than `MOST_COVERED`
-    candidates an evenly spaced part is what has to be covered. Memory is linear in n and m.
+    candidates an evenly spaced part is what has to be covered; `clusters` (of that part) change the time and not the
+    picks. Time is O(n·D) a covered point at first, and O(n) a pick and word of 64 points that it covers; memory is
+    linear in n and m.
     """
     count = len(candidates)
     points = _Points.of(candidates)
     targets = points[:: -(-count // MOST_COVERED)]
+    if clusters is not None:  # then what a ball holds lies in few words
+        targets = points.of(targets.x[clusters.argsort()])
     open_ = torch.ones(len(targets.x), dtype=torch.bool, device=candidates.device)
     for rows in _blocks(covering, len(targets.x)):
         open_ &= ~_Points.of(rows).reach(targets, squared_radius).any(0)
-    first = degree = points.held(targets[open_], squared_radius)
+    balls = _Balls.of(points, targets, squared_radius)
+    first = degree = balls.hold(open_)
     whole: Tensor | None = None
     free = torch.ones(count, dtype=torch.bool, device=candidates.device)
     chosen: list[Tensor] = []
     while len(chosen) < budget:
         if not bool(open_.any()):
-            whole = points.held(targets, squared_radius) if whole is None else whole
+            whole = balls.hold(torch.ones_like(open_)) if whole is None else whole
             degree, open_ = whole, torch.ones_like(open_)
         pick = torch.where(free, degree, -1).argmax()[None]
         chosen.append(pick)
         free.index_fill_(0, pick, False)
-        new = open_ & points[pick].reach(targets, squared_radius)[0]
+        new = open_ & balls.held_by(pick)
         if not bool(new.any()):  # what is open is out of reach of the candidates that are left
             new = open_
         open_ = open_ & ~new
         if bool(open_.any()):
-            degree = degree - points.held(targets[new], squared_radius)
+            degree = degree - balls.hold(new)
     return torch.cat(chosen) if chosen else torch.empty(0, dtype=torch.int64, device=candidates.device), first
 
 
@@ -80,7 +88,7 @@ class _Points:
     def of(cls, x: Tensor) -> _Points:
         return cls(x, x.square().sum(1) / 2)
 
-    def __getitem__(self, which: Tensor | slice) -> _Points:
+    def __getitem__(self, which: slice) -> _Points:
         return _Points(self.x[which], self.half[which])
 
     def reach(self, others: _Points, squared_radius: float) -> Tensor:
@@ -90,12 +98,56 @@ class _Points:
         noise = 8 * math.sqrt(self.x.shape[1] + 1) * torch.finfo(distance.dtype).eps * 2 * half
         return (distance <= squared_radius) | (distance <= noise)  # duplicates lie at distance 0
 
-    def held(self, others: _Points, squared_radius: float) -> Tensor:
-        """How many of `others` (k) each point has within the radius, (n,) int64."""
-        size = max((1 << 22) // max(len(others.x), 64), 1)
-        parts = range(0, len(self.x), size)
-        counts = [self[slice(start, start + size)].reach(others, squared_radius).sum(1) for start in parts]
-        return torch.cat(counts) if counts else torch.zeros(0, dtype=torch.int64, device=self.x.device)
+
+@dataclass(frozen=True)
+class _Balls:
+    """Which of `count` targets each of n balls holds: bit t % 64 of word t // 64, `words` (⌈count / 64⌉, n) int64."""
+
+    words: Tensor
+    count: int
+
+    @classmethod
+    def of(cls, points: _Points, targets: _Points, squared_radius: float) -> _Balls:
+        count, n = len(targets.x), len(points.x)
+        words = torch.zeros(-(-count // 64), n, dtype=torch.int64, device=points.x.device)
+        size = max((1 << 22) // max(count, 64), 1)
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            words[:, part] = _packed(points[part].reach(targets, squared_radius)).T
+        return cls(words, count)
+
+    def held_by(self, ball: Tensor) -> Tensor:
+        """What the ball at `ball` (1,) holds, (count,) bool."""
+        column = self.words.index_select(1, ball)
+        return ((column >> torch.arange(64, device=column.device)) & 1).bool().flatten()[: self.count]
+
+    def hold(self, which: Tensor) -> Tensor:
+        """How many of the targets `which` (count,) bool each ball holds, (n,) int64."""
+        mask = _packed(which[None])[0][:, None]
+        used = mask[:, 0].nonzero().flatten()
+        held = torch.zeros(self.words.shape[1], dtype=torch.int64, device=which.device)
+        for rows in used.split(31):  # 31 words with up to 8 ones a byte: their sum does not overflow a byte
+            size = max(CHUNK // max(len(rows), 1), 1)
+            for words, out in zip(self.words.split(size, 1), held.split(size), strict=True):
+                ones = _ones_in_bytes(words.index_select(0, rows).bitwise_and_(mask[rows])).sum(0)
+                out += ones.view(torch.uint8).view(-1, 8).sum(1)
+        return held
+
+
+def _packed(bits: Tensor) -> Tensor:
+    """Bits (n, k) bool in words (n, ⌈k / 64⌉) int64: of each 64 the first is the lowest bit."""
+    padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, -bits.shape[1] % 64))
+    weights = 2 ** torch.arange(8, dtype=torch.uint8, device=bits.device)
+    in_bytes = (padded.view(len(bits), -1, 8) * weights).sum(2, dtype=torch.uint8)
+    return in_bytes.view(torch.int64)
+
+
+def _ones_in_bytes(words: Tensor) -> Tensor:
+    """The number of ones of each byte of `words`, int64, in its place. Overwrites `words`."""
+    words -= (words >> 1) & 0x5555555555555555
+    pairs = (words >> 2).bitwise_and_(0x3333333333333333)
+    words.bitwise_and_(0x3333333333333333).add_(pairs)
+    return words.add_(words >> 4).bitwise_and_(0x0F0F0F0F0F0F0F0F)
 
 
 def probcover(
@@ -118,8 +170,8 @@ def probcover(
         raise ValueError(f"budget: expected 0 to {count} candidates, not {budget}")
     points = unit_rows(candidates, labelled)
     some = points[:count][:: max(-(-count // MOST_COVERED), 1)]
-    radius = purity_radius(some, k_means(some, num_classes, generator), purity)
-    return cover_greedily(points[:count], points[count:], budget, radius)
+    clusters = k_means(some, num_classes, generator)
+    return cover_greedily(points[:count], points[count:], budget, purity_radius(some, clusters, purity), clusters)
 
 
 @register("probcover")
