@@ -132,6 +132,18 @@ def test_runs_on_the_whole_pool_alone_are_points_at_their_labels(frame: pd.DataF
     assert len(axis.collections[-1].get_offsets()) == whole.seed.nunique()
 
 
+@pytest.mark.filterwarnings("error")
+def test_thirty_labels_leave_room_for_the_picture() -> None:
+    labels = [f"random.a_long_switch_{place}" for place in range(30)]
+    methods = dict.fromkeys(labels, "random")
+    shares = pd.DataFrame(0.1, index=[str(name) for name in range(10)], columns=[*labels, "pool"])
+    distances = pd.DataFrame({"label": labels * 2, "cycle": [2, 3] * 30, "distance": 1.0})
+    for fig in (plots.class_histogram(shares, methods), plots.redundancy_curves(distances, methods, "pixels")):
+        fig.canvas.draw()
+        low, high = fig.axes[0].get_position().get_points()
+        assert high[1] - low[1] > 0.7
+
+
 def predictions(n: int = 300) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
     confidence = draw.uniform(0.2, 1, (2, n)).astype(np.float32)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alkit.plots.style import Style, figure, in_style, percent_axis, plain, styles
+from alkit.plots.style import Style, figure, height_for, in_style, percent_axis, plain, styles
 
 NAMES = {
     "accuracy": ("accuracy", "Accuracy on the test images"),
@@ -45,7 +45,7 @@ def curves(
     others' curves, or points if there are no others. `published` has the columns `method`, `labelled` and `accuracy`,
     and is drawn dashed in its method's colour.
     """
-    fig, axes = figure(width=9.6, height=max(5.2, 1.4 + 0.21 * frame["label"].nunique()))
+    fig, axes = figure(width=9.6, height=height_for(frame["label"].nunique(), 5.2))
     axis = axes[0, 0]
     with in_style():
         drawn, seeds = draw_curves(axis, frame, metric)

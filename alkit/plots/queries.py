@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from alkit.data import ImageSet
 from alkit.plots.curves import draw_matrix
-from alkit.plots.style import figure, in_style, percent_axis, plain, styles
+from alkit.plots.style import figure, height_for, in_style, percent_axis, plain, styles
 
 
 def query_grid(
@@ -75,7 +75,7 @@ def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: in
     if len(shares) > chosen:
         base = shares["pool"] if "pool" in shares else shares[known].mean(axis=1)
         shares = shares.loc[shares[known].sub(base, axis=0).abs().max(axis=1).nlargest(chosen).index].sort_index()
-    fig, axes = figure(width=10.0, height=4.6)
+    fig, axes = figure(width=10.0, height=height_for(len(known) + 1, 4.6))
     axis, places = axes[0, 0], np.arange(len(shares))
     with in_style():
         if "pool" in shares:
@@ -116,7 +116,7 @@ def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: st
     `table` has the columns `label`, `cycle` and `distance`, a row a seed and cycle; `space` names what it is
     measured in.
     """
-    fig, axes = figure(width=9.0, height=4.4)
+    fig, axes = figure(width=9.0, height=height_for(table["label"].nunique(), 4.4))
     axis = axes[0, 0]
     with in_style():
         for label, style in styles(methods).items():

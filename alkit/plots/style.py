@@ -86,6 +86,11 @@ def styles(labels: Mapping[str, str]) -> dict[str, Style]:
     return {label: found[label] for label in labels}
 
 
+def height_for(labels: int, least: float) -> float:
+    """Height of a picture, in inches, whose legend beside it names so many `labels`: `least`, or what they need."""
+    return max(least, 1.4 + 0.21 * labels)
+
+
 def figure(
     rows: int = 1, columns: int = 1, width: float = 6.5, height: float = 4.2, **options: Any
 ) -> tuple[Figure, Any]:
