@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from alkit.strategies import uncertainty
 from alkit.strategies.base import top
+from alkit.strategies.sbias import predictive_entropy
 from alkit.strategies.uncertainty import SCORES, bald, entropy, least_confidence, margin, ranked_margin
 
 
@@ -79,3 +81,14 @@ def test_logits_of_another_shape_are_refused() -> None:
     for score in (least_confidence, margin, entropy, ranked_margin):
         with pytest.raises(ValueError, match=r"logits \(N, C\)"):
             score(torch.zeros(3))
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 50])
+def test_blocks_change_no_bit(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(count, 7, generator=torch.Generator().manual_seed(0))
+    samples = torch.randn(5, count, 7, generator=torch.Generator().manual_seed(1)).log_softmax(2)
+    monkeypatch.setattr(uncertainty, "BLOCK", 20)
+    for score in SCORES.values():
+        assert torch.equal(uncertainty.in_blocks(score, logits), score(logits))
+    for score in (bald, predictive_entropy):
+        assert torch.equal(uncertainty.in_blocks(score, samples, 1), score(samples))

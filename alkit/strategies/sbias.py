@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alkit.strategies.base import Pool, Query, Strategy, register
-from alkit.strategies.uncertainty import bald
+from alkit.strategies.uncertainty import bald, in_blocks
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -147,4 +147,4 @@ class StatisticalBias(Strategy):
         if kind == "random":
             batch = self.experiment.batch_size if self.experiment.quirk("random_scores_per_batch") else None
             return random_scores(len(pool.candidates), generator, batch)
-        return bald(pool.log_probs) if kind == "mutual_information" else predictive_entropy(pool.log_probs)
+        return in_blocks(bald if kind == "mutual_information" else predictive_entropy, pool.log_probs, 1)

@@ -5,10 +5,20 @@ All are computed and returned in float64, and raise `ValueError` for tensors of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
+
+BLOCK = 1 << 18  # numbers of a block: its float64 copies stay in cache
+
+
+def in_blocks(score: Callable[[Tensor], Tensor], outputs: Tensor, candidates: int = 0) -> Tensor:
+    """`score` of `outputs`, a block of candidates (the dimension `candidates`) at a time: little memory is taken."""
+    size = max(BLOCK // max(outputs.shape[-1], 1), 1)
+    return torch.cat([score(part) for part in outputs.split(size, candidates)])
 
 
 def _sorted_probabilities(logits: Tensor) -> Tensor:
@@ -80,7 +90,7 @@ class Uncertainty(Strategy):
     """The candidates of highest score."""
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
-        return top_query(pool, SCORES[self.experiment.row.strategy](pool.logits), budget)
+        return top_query(pool, in_blocks(SCORES[self.experiment.row.strategy], pool.logits), budget)
 
 
 @register("bald")
@@ -88,7 +98,7 @@ class Bald(Strategy):
     """The candidates on which posterior samples disagree most."""
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
-        return top_query(pool, bald(pool.log_probs), budget)
+        return top_query(pool, in_blocks(bald, pool.log_probs, 1), budget)
 
 
 def random_utilities(count: int, generator: torch.Generator) -> Tensor:
@@ -121,4 +131,4 @@ class Calibrated(Strategy):
         name = self.experiment.ts_selection
         if name == "random":
             return top_query(pool, random_utilities(len(pool.candidates), generator), budget)
-        return top_query(pool, SCORES[name](pool.logits), budget)
+        return top_query(pool, in_blocks(SCORES[name], pool.logits), budget)
