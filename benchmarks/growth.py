@@ -143,10 +143,12 @@ def plot(rows: list[dict[str, Any]], path: str | Path) -> None:
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     panels = (("cpu_seconds", 1.0, "seconds of one core"), ("peak_bytes", 1e6, "peak memory beyond the pool (MB)"))
     for axes, (what, unit, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        for number, (name, slope) in enumerate(slopes(rows, what).items()):
+        found = slopes(rows, what)
+        for number, name in enumerate(dict.fromkeys(row["strategy"] for row in rows if row.get(what))):
+            slope = f"{found[name]:.2f}" if name in found else "no larger pool"
             points = [(row["n"], row[what] / unit) for row in rows if row["strategy"] == name and row.get(what)]
             style = {"marker": "osD^v"[number % 5], "linestyle": ("-", "--")[number // 10], "color": f"C{number % 10}"}
-            axes.plot(*zip(*points, strict=True), label=f"{name}  {slope:.2f}", markersize=4, **style)
+            axes.plot(*zip(*points, strict=True), label=f"{name}  {slope}", markersize=4, **style)
         axes.set(xscale="log", yscale="log", xlabel="candidates (512 features each)", title=title)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, title="fitted slope", loc="center left", bbox_to_anchor=(1, 0.5))

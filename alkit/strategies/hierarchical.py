@@ -55,17 +55,27 @@ def count_bounds(counts: Array, sizes: Array) -> tuple[Array, Array]:
     `counts` (k, C) is what was seen. With t seen of n and f = count/t, the bounds are n·(f ∓ δ),
     δ = (1 − t/n)/t + sqrt((1 − t/n)·f·(1 − f)/t), within what the seen leaves allow; 0 and n where nothing was seen.
     """
-    n = sizes[:, None].astype(np.float64)
-    seen = counts.sum(1, keepdims=True)
-    t = np.maximum(seen, 1)
+    seen = counts.sum(1)
+    lower, upper = _bounds(counts, np.maximum(seen, 1), sizes.astype(np.float64))
+    lower[seen == 0], upper[seen == 0] = 0, sizes[seen == 0, None]
+    return lower, upper
+
+
+def _bounds(counts: Array, seen: Array, sizes: Array) -> tuple[Array, Array]:
+    """`count_bounds` where something was seen of each node, `seen` (k,) float. In place where it can be: it is called
+    for every label."""
+    t, n = seen[:, None], sizes[:, None]
     unseen = 1 - t / n
     f = counts / t
-    delta = unseen / t + np.sqrt(unseen * f * (1 - f) / t)
-    lower = np.maximum(counts, n * (f - delta))
-    upper = np.minimum(n - (seen - counts), n * (f + delta))
-    empty = seen[:, 0] == 0
-    lower[empty], upper[empty] = 0, n[empty]
-    return lower, upper
+    delta = unseen * f
+    delta *= 1 - f
+    delta /= t
+    np.sqrt(delta, out=delta)
+    delta += unseen / t
+    lower, upper = f - delta, f + delta
+    lower *= n
+    upper *= n
+    return np.maximum(counts, lower, out=lower), np.minimum(n - (t - counts), upper, out=upper)
 
 
 def admissible_best(counts: Array, lower: Array, upper: Array, sizes: Array) -> Array:
@@ -75,11 +85,12 @@ def admissible_best(counts: Array, lower: Array, upper: Array, sizes: Array) -> 
     upper bound matter: O(C) a node. The lowest class wins a tie.
     """
     nodes, highest = np.arange(len(upper)), upper.argmax(1)
-    allowed = lower > (2 * upper[nodes, highest] - sizes)[:, None]
+    largest = upper[nodes, highest]
     others = upper.copy()
     others[nodes, highest] = -np.inf
-    allowed[nodes, highest] = lower[nodes, highest] > 2 * others.max(1) - sizes
-    score = np.where(allowed, counts, -1)
+    bar = np.repeat((2 * largest - sizes)[:, None], upper.shape[1], axis=1)
+    bar[nodes, highest] = 2 * others.max(1) - sizes
+    score = np.where(lower > bar, counts, -1)
     best = score.argmax(1)
     return np.where(score[nodes, best] < 0, -1, best)
 
@@ -161,7 +172,7 @@ class HierarchicalSampler:
     def _update(self, path: Array) -> None:
         """Labels and costs of the nodes of `path`, each after the one below it."""
         counts, sizes = self.counts[path], self.size[path]
-        lower, upper = count_bounds(counts, sizes)
+        lower, upper = _bounds(counts, (sizes - self.unseen[path]).astype(np.float64), sizes.astype(np.float64))
         found = admissible_best(counts, lower, upper, sizes)
         best = self.best_label[path] = np.where(found < 0, self.best_label[path], found)
         weight = self.weight[path] = np.where(best < 0, sizes, sizes - lower[np.arange(len(path)), best])
