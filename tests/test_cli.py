@@ -236,9 +236,11 @@ def test_quirks_are_listed_with_what_they_were_measured_to_change(
     assert "measured    not yet" in ask("quirks", "warm_start")[1]
     with effects.open("w", newline="") as stream:
         rows = csv.writer(stream)
-        rows.writerow(["quirk", "study", "dataset", "method", "measure", "seeds", "difference", "low", "high"])
-        rows.writerow(["warm_start", "quirks", "digits", "oo4al", "accuracy", 5, -0.012, -0.02, -0.004])
-        rows.writerow(["warm_start", "quirks", "digits", "oo4al", "ece", 5, 0.03, "nan", "nan"])
+        rows.writerow(
+            ["quirk", "study", "dataset", "method", "measure", "seeds", "difference", "low", "high", "labels"]
+        )
+        rows.writerow(["warm_start", "quirks", "digits", "oo4al", "accuracy", 5, -0.012, -0.02, -0.004, "80 / 80"])
+        rows.writerow(["warm_start", "quirks", "digits", "oo4al", "ece", 5, 0.03, "nan", "nan", "80 / 80"])
     said = "−1.2 points (−2.0 to −0.4): oo4al on digits, 5 seeds"
     assert f"from cycle to cycle accuracy {said} lr_step_first" in " ".join(ask("quirks")[1].split())
     one = ask("quirks", "warm_start")[1]
