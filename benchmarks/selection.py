@@ -17,6 +17,7 @@ from alkit.strategies.hierarchical import HierarchicalSampler, ward_children
 from benchmarks.timing import compare
 
 CANDIDATES, LABELLED, WIDTH, BUDGET, CLASSES = 10_000, 1_000, 512, 1_000, 100
+QUERY = LABELLED + BUDGET  # labels that a query of the hierarchical sampler enters
 
 
 def full_matrix_k_center(candidates: Tensor, centers: Tensor, budget: int) -> Tensor:
@@ -115,9 +116,6 @@ def _features(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     labels = torch.randint(CLASSES, (CANDIDATES + LABELLED,), generator=generator)
     middle = torch.randn(CLASSES, WIDTH, generator=generator)
     return (0.4 * middle[labels] + torch.randn(len(labels), WIDTH, generator=generator)).relu(), labels
-
-
-QUERY = LABELLED + BUDGET
 
 
 def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = QUERY) -> list[dict[str, Any]]:

@@ -41,9 +41,9 @@ def curves(
 ) -> Figure:
     """`metric` of every label of a study against labelled images.
 
-    `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line above the
-    others' curves, or points if there are no others. `published` has the columns `method`, `labelled` and `accuracy`,
-    and is drawn dashed in its method's colour.
+    `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line above the others'
+    curves, or points if there are no others. `published` has the columns `method`, `labelled` and `accuracy`, and is
+    drawn dashed in its method's colour.
     """
     fig, axes = figure(width=9.6, height=height_for(frame["label"].nunique(), 5.2))
     axis = axes[0, 0]

@@ -62,8 +62,7 @@ def count_bounds(counts: Array, sizes: Array) -> tuple[Array, Array]:
 
 
 def _bounds(counts: Array, seen: Array, sizes: Array) -> tuple[Array, Array]:
-    """`count_bounds` where something was seen of each node, `seen` (k,) float. In place where it can be: it is called
-    for every label."""
+    """`count_bounds` where something was seen of each node, `seen` (k,) float; every label asks for it, so in place."""
     t, n = seen[:, None], sizes[:, None]
     unseen = 1 - t / n
     f = counts / t
@@ -85,12 +84,11 @@ def admissible_best(counts: Array, lower: Array, upper: Array, sizes: Array) -> 
     upper bound matter: O(C) a node. The lowest class wins a tie.
     """
     nodes, highest = np.arange(len(upper)), upper.argmax(1)
-    largest = upper[nodes, highest]
+    allowed = lower > (2 * upper[nodes, highest] - sizes)[:, None]
     others = upper.copy()
     others[nodes, highest] = -np.inf
-    bar = np.repeat((2 * largest - sizes)[:, None], upper.shape[1], axis=1)
-    bar[nodes, highest] = 2 * others.max(1) - sizes
-    score = np.where(lower > bar, counts, -1)
+    allowed[nodes, highest] = lower[nodes, highest] > 2 * others.max(1) - sizes
+    score = np.where(allowed, counts, -1)
     best = score.argmax(1)
     return np.where(score[nodes, best] < 0, -1, best)
 
