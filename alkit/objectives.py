@@ -199,11 +199,16 @@ def draw_lambdas(alpha: float, count: int, generator: torch.Generator) -> Tensor
 
 
 def draw_partners(size: int, pairing: str, generator: torch.Generator) -> Tensor:
-    """A random permutation of `size` images, (size,) int64; for `involution` one that is its own inverse."""
+    """A random permutation of `size` images, (size,) int64; for `involution` one that is its own inverse.
+
+    Under either, an image's partner is any of the `size` images, itself among them, with the same probability: an
+    involution leaves one image of an odd batch alone, and as often two as none of an even one.
+    """
     order = torch.randperm(size, generator=generator)
     if pairing == "permutation":
         return order
-    half = size // 2
+    alone = 1 if size % 2 else 2 * int(torch.randint(2, (1,), generator=generator))
+    one, other = order[: size - alone].view(2, -1)
     partners = torch.arange(size)
-    partners[order[:half]], partners[order[half : 2 * half]] = order[half : 2 * half], order[:half]
+    partners[one], partners[other] = other, one
     return partners

@@ -295,14 +295,14 @@ def _version_of(page: Path) -> tuple[int, int] | None:
 
 
 def _up_to_date(page: Path, plan: grid.Plan, before: tuple[int, int] | None) -> bool:
-    """Whether the page was made by this command, or at least after the last of the records.
+    """Whether the page was made by this command, or at least after the last of the records and the study's file.
 
     Times alone do not tell: a clock that was set back makes older records look newer.
     """
     if _version_of(page) != before:
         return page.exists()
-    made = [(run.folder / "result.json").stat().st_mtime for run in plan.runs if run.finished]
-    return page.exists() and page.stat().st_mtime >= max(made, default=0.0)
+    sources = [plan.folder / "study.yaml", *(run.folder / "result.json" for run in plan.runs if run.finished)]
+    return page.exists() and page.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
 
 
 def _summarise(folder: Path) -> None:

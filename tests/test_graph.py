@@ -166,11 +166,12 @@ def test_the_loss_is_finite_where_the_score_saturates():
 
 
 def test_dropout_drops_the_right_share_and_is_a_function_of_its_generator():
-    mask = dropout_mask(torch.empty(1000, 999), 0.3, source())
+    mask = dropout_mask(torch.empty(8000, 999), 0.3, source())
     assert set(mask.unique().tolist()) == {0.0, 1.0}
-    assert abs(mask.mean().item() - 0.7) < 0.002
+    assert abs(mask.mean().item() - 0.7) < 0.0005, "0.3 lies between two numbers of 8 bits"
     assert abs((mask[:, :-1] * mask[:, 1:]).mean().item() - 0.49) < 0.002
-    assert torch.equal(mask, dropout_mask(torch.empty(1000, 999), 0.3, source()))
+    assert abs((mask[:-1] * mask[1:]).mean().item() - 0.49) < 0.002
+    assert torch.equal(mask, dropout_mask(torch.empty(8000, 999), 0.3, source()))
     assert dropout_mask(torch.empty(5, 3), 0.0, source()).all()
 
 

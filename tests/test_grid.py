@@ -226,6 +226,25 @@ def test_snakemake_is_asked_for_the_runs_and_for_a_summary_of_a_whole_study(plan
     assert (part["methods"], part["summary"]) == ('["margin"]', "False")
 
 
+@pytest.mark.parametrize("change", [{"title": "Another title"}, {"methods": ["margin"]}])
+def test_a_summary_is_made_again_when_its_study_has_changed_or_a_record_is_newer(
+    plan: MakePlan, change: dict[str, Any]
+) -> None:
+    made = plan(methods=["margin", "random"], title="A title")
+    grid.prepare(made, 1)
+    for run in made.runs:
+        finish(run)
+    page = made.folder / "summary.html"
+    page.write_text("as of now")
+    assert runner._up_to_date(page, made, runner._version_of(page))
+    changed = plan(**{"methods": ["margin", "random"], "title": "A title", **change})
+    grid.prepare(changed, 1)
+    assert not runner._up_to_date(page, changed, runner._version_of(page))
+    page.write_text("as of now")
+    finish(changed.runs[0])
+    assert not runner._up_to_date(page, changed, runner._version_of(page))
+
+
 def test_a_profile_is_another_machine_for_the_same_workflow(plan: MakePlan) -> None:
     command = runner.snakemake_command(plan(), 2, "workflow/profiles/slurm", True, grid.NOTEBOOKS)
     assert command[command.index("--profile") + 1] == str(Path("workflow/profiles/slurm").absolute())

@@ -142,7 +142,7 @@ def step_gradients(
     parts = list(zip(*(tensor.split(size) for tensor in whole), strict=True))
     gathered, returned = x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
     for x_, smoothed_, h_, inverse_, _, u_, *_ in parts:  # h, u = h·W2, and Xᵀ(u/c)
-        torch.addmm(b1, smoothed_, w1, out=h_).relu_().mul_(dropout_mask(h_, gcn.dropout, source))
+        torch.mm(smoothed_, w1, out=h_).add_(b1).relu_().mul_(dropout_mask(h_, gcn.dropout, source))
         torch.mv(h_, w2, out=u_)
         gathered.addmv_(x_.T, u_ * inverse_)
     for x_, _, _, _, rest_, u_, error_, target_, cost_ in parts[::-1]:  # logits A·u + b2, their gradient, and Xᵀ of it
@@ -152,23 +152,23 @@ def step_gradients(
     for x_, smoothed_, h_, inverse_, rest_, _, error_, *_ in parts:  # back through A, then through both layers
         back = (x_ @ returned).mul_(inverse_).addcmul_(error_, rest_)
         g2.addmv_(h_.T, back)
-        h_.sign_().mul_(back[:, None])  # 1 where the ReLU was open and dropout let through
-        gb += h_.sum(0)
-        g1.addmm_(h_.T, smoothed_)
+        gb.addmv_(h_.sign_().T, back)  # 1 where the ReLU was open and dropout let through
+        g1.addmm_(h_.mul_(back[:, None]).T, smoothed_)
     g1 = (g1.T * w2).contiguous()  # the fused Adam walks memory, whatever the strides
     return g1, gb * w2, g2[:, None] / (1 - gcn.dropout), error.sum()[None]
 
 
 def dropout_mask(like: Tensor, rate: float, source: torch.Generator) -> Tensor:
-    """A mask of `like`'s shape and type that is 0 with probability `rate` (to 2⁻¹⁶) and else 1.
+    """A mask of the shape (n, k) and type of `like` that is 0 with probability `rate` (< 255/256) and else 1.
 
-    Four numbers come from each 64 random bits.
+    Random bits are what a mask costs, so a number has 8 of them, and each row rounds `rate` to 8 bits at random.
     """
     count = like.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+    bits = torch.empty(-(-count // 8), dtype=torch.int64, device=like.device)
     bits.random_(-(2**63), None, generator=source)
-    drawn = bits.view(torch.int16)[:count].view(like.shape)
-    return torch.ge(drawn, round(rate * 65536) - 32768, out=torch.empty_like(like))
+    level = torch.rand(len(like), 1, device=like.device, generator=source).add_(256 * rate - 128).floor_()
+    drawn = bits.view(torch.int8)[:count].view(like.shape)
+    return torch.ge(drawn, level.to(torch.int8), out=torch.empty_like(like))
 
 
 @torch.no_grad()
