@@ -16,7 +16,7 @@ from alkit.models.graph import GCN
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
 from alkit.strategies.coreset import ROWS, farthest_first, finite, unit_rows
 
-CHUNK = 1 << 20  # numbers of a temporary matrix on the CPU: few enough calls that threads wait little for each other
+CHUNK = 1 << 21  # numbers of a temporary matrix on the CPU: few enough calls that threads wait little for each other
 
 
 @dataclass(frozen=True)
