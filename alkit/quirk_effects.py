@@ -63,7 +63,8 @@ def run_values(study: str | Path) -> pd.DataFrame:
     """One row a finished run of the study's folder: what it was (`compared`, `on`) and the measures `MEASURES`.
 
     `compared` is the text of every parameter that two runs must share to be compared, `on` the set of quirks switched
-    on. Raises `CheckpointError` if there is no such folder.
+    on. A run of one cycle, such as a cold start, has no curve and no area (NaN). Raises `CheckpointError` if there is
+    no such folder.
     """
     frame = load_runs(study)
     rows = []
@@ -79,7 +80,8 @@ def run_values(study: str | Path) -> pd.DataFrame:
                 "compared": json.dumps(shared, sort_keys=True),
                 "on": frozenset(name for name, state in record.get("quirks", {}).items() if state),
                 "accuracy": float(last["accuracy"]), "ece": float(last["ece"]),
-                "area": area_under_budget_curve(curve["labelled"].tolist(), curve["accuracy"].tolist()),
+                "area": area_under_budget_curve(curve["labelled"].tolist(), curve["accuracy"].tolist())
+                if len(curve) > 1 else np.nan,
             }
         )  # fmt: skip
     columns = ["study", "dataset", "method", "label", "seed", "labelled", "compared", "on", *MEASURES]
@@ -120,7 +122,7 @@ def effects(study: str | Path) -> pd.DataFrame:
         first = with_it.iloc[0]
         labels = f"{without['labelled'].iloc[0]} / {first['labelled']}"
         for measure in MEASURES:
-            a, b = (part.set_index("seed")[measure] for part in (with_it, without))
+            a, b = (part.set_index("seed")[measure].dropna() for part in (with_it, without))
             test = paired_test(a, b)
             if not test.n:
                 continue
