@@ -69,10 +69,15 @@ def times_row(name: str, seconds: list[float], target: str, **details: Any) -> d
 
 
 def seconds(function: Callable[[], Any]) -> float:
-    """The time of one call."""
-    began = _clock["now"]()
-    function()
-    return _clock["now"]() - began
+    """The time of one call, without Python's search for cyclic garbage, as in `timeit`: it may fall into any call."""
+    gc.collect()
+    gc.disable()
+    try:
+        began = _clock["now"]()
+        function()
+        return _clock["now"]() - began
+    finally:
+        gc.enable()
 
 
 def compare(
@@ -90,7 +95,6 @@ def compare(
         ours()
         reference()
     result = Comparison(name, reference_name, [], [], target, details)
-    gc.collect()
     for number in range(repetitions):
         order = [("ours", ours), ("reference", reference)]
         for kind, function in order if number % 2 == 0 else reversed(order):
