@@ -114,7 +114,8 @@ class Experiment(_Checked):
     alpha: Positive = Field(0.4, description="mixup and CMaM draw λ from Beta(alpha, alpha)")
     cmam_layer: Annotated[int, Field(ge=0, le=4)] = Field(1, description="stage after which CMaM fuses the features")
     cmam_pairing: Literal["permutation", "involution"] = Field(
-        "permutation", description="involution: x2 = x1[π], so the lower stages run once"
+        "permutation",
+        description="involution: x2 = x1[π], so the lower stages run once; faster, and worse where labels are few",
     )
     ll_weight: NonNegative = Field(1.0, description="weight of the ranking loss (LL4AL, TA-VAAL)")
     ll_margin: NonNegative = Field(1.0, description="margin of the ranking loss")
