@@ -173,6 +173,7 @@ def test_dropout_drops_the_right_share_and_is_a_function_of_its_generator():
     assert abs((mask[:-1] * mask[1:]).mean().item() - 0.49) < 0.002
     assert torch.equal(mask, dropout_mask(torch.empty(8000, 999), 0.3, source()))
     assert dropout_mask(torch.empty(5, 3), 0.0, source()).all()
+    assert abs(dropout_mask(torch.empty(8000, 999), 0.9999, source()).mean().item() - 1 / 256) < 0.0005, "its limit"
 
 
 def test_the_scores_are_a_function_of_the_generator():

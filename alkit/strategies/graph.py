@@ -159,16 +159,16 @@ def step_gradients(
 
 
 def dropout_mask(like: Tensor, rate: float, source: torch.Generator) -> Tensor:
-    """A mask of the shape (n, k) and type of `like` that is 0 with probability `rate` (< 255/256) and else 1.
+    """A mask of the shape (n, k) and type of `like` that is 0 with probability `rate` (at most 255/256) and else 1.
 
     Random bits are what a mask costs, so a number has 8 of them, and each row rounds `rate` to 8 bits at random.
     """
     count = like.numel()
     bits = torch.empty(-(-count // 8), dtype=torch.int64, device=like.device)
     bits.random_(-(2**63), None, generator=source)
-    level = torch.rand(len(like), 1, device=like.device, generator=source).add_(256 * rate - 128).floor_()
     drawn = bits.view(torch.int8)[:count].view(like.shape)
-    return torch.ge(drawn, level.to(torch.int8), out=torch.empty_like(like))
+    level = torch.rand(len(like), 1, device=like.device, generator=source).add_(256 * rate - 128).floor_()
+    return torch.ge(drawn, level.clamp_max_(127).to(torch.int8), out=torch.empty_like(like))
 
 
 @torch.no_grad()
