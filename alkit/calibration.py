@@ -39,12 +39,14 @@ class Bins:
 @dataclass(frozen=True, eq=False)
 class CalibrationErrors:
     """Measures in 0..1: `ece` expected calibration error, `oe` overconfidence error, `ace` ECE over bins of equal mass,
-    `accuracy` of all images, and the `bins` of the reliability diagram."""
+    `accuracy` of all images, and the `bins` of the reliability diagram. `gap` in −1..1 is the mean confidence of all
+    images less their accuracy: above 0 the model is overconfident, below 0 underconfident; no bins are in it."""
 
     ece: float
     oe: float
     ace: float
     accuracy: float
+    gap: float
     bins: Bins
 
 
@@ -58,7 +60,7 @@ def calibration_errors(
     a confidence of 1 belongs to the last.
 
     `drop_full_confidence` is the quirk `ece_drops_full_confidence`: what is 1 in float32, the released program's
-    precision, falls out of every bin while N still counts it. `ace` and `accuracy` are of all images either way.
+    precision, falls out of every bin while N still counts it. `ace`, `accuracy` and `gap` are of all images either way.
     """
     scores, hits = _checked(confidence, correct)
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
@@ -72,6 +74,7 @@ def calibration_errors(
         oe=float((share * conf * np.maximum(conf - acc, 0)).sum()),
         ace=_adaptive_error(scores, hits, bins),
         accuracy=float(hits.mean()),
+        gap=float(scores.mean() - hits.mean()),
         bins=table,
     )
 

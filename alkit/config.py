@@ -37,6 +37,9 @@ DATA_OPTIONS = (
 )  # fmt: skip
 """The fields of Experiment that, with `dataset` and `data_root`, decide which images and labels there are."""
 
+ECE_BINS = {"corrected": 15, "released": 100}
+"""Bins of ECE and OE by the protocol, where `calibration_bins` does not say."""
+
 FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised"}
 """Parameters that cannot change a run's numbers, so that a run may go on with others."""
 
@@ -164,7 +167,9 @@ class Experiment(_Checked):
     pt4al_sampler: Literal["confidence", "entropy", "class_balanced"] = "confidence"
 
     # evaluation, device, record
-    calibration_bins: Count = 100
+    calibration_bins: Count | None = Field(
+        None, description="bins of ECE and OE; null: 15, or the papers' 100 under `protocol: released`"
+    )
     eval_batch_size: Count | None = Field(None, description="null: chosen by memory")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -231,6 +236,11 @@ class Experiment(_Checked):
     def cycle_count(self) -> int:
         """How many times the model is trained."""
         return 1 if self.row.single_cycle else self.cycles
+
+    @property
+    def ece_bins(self) -> int:
+        """Bins of confidence that ECE and OE are measured in: ECE grows with them where images are few."""
+        return self.calibration_bins or ECE_BINS[self.protocol]
 
     @property
     def quota(self) -> int:

@@ -62,15 +62,17 @@ def evaluate_cycle(
     confidence, predicted = probabilities.max(1)
     correct = predicted == labels
     errors = calibration.calibration_errors(
-        confidence, correct, experiment.calibration_bins, experiment.quirk("ece_drops_full_confidence")
+        confidence, correct, experiment.ece_bins, experiment.quirk("ece_drops_full_confidence")
     )
     measures = {
         "accuracy": float(correct.double().mean()),
         "nll": calibration.nll(logits, labels),
         "brier": calibration.brier(logits, labels),
         "ece": errors.ece,
+        "gap": errors.gap,
         "oe": errors.oe,
         "ace": errors.ace,
+        "bins": experiment.ece_bins,
     }
     predictions = {
         "confidence": confidence.float(),

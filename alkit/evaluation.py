@@ -24,7 +24,7 @@ import yaml
 
 from alkit import devices, published
 from alkit.checkpoint_files import CheckpointFile, find_checkpoints
-from alkit.config import DATA_OPTIONS, Experiment
+from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment
 from alkit.data import ImageSet, load_for
 from alkit.data.registry import get_entry
 from alkit.errors import CheckpointError, ConfigError, TrainingError, nearest
@@ -154,6 +154,7 @@ def _kept(file: CheckpointFile, record: dict[str, Any], dataset: str, given: dic
     quirks = dict(before.quirk_states)
     if "protocol" in given:
         quirks[_FULL] = given["protocol"] == "released"
+        given = {"calibration_bins": ECE_BINS[given["protocol"]]} | given
     quirks |= given.get("quirks", {})
     now = {key: value for key, value in given.items() if key != "method"} | {"quirks": quirks}
     experiment = Experiment(**(record["params"] | {"device": "auto"} | now | {"protocol": before.protocol}))
@@ -269,7 +270,7 @@ def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[st
     sources = list({source.file.label: source for source in reversed(sources)}.values())[::-1]  # the first of each
     ways: dict[tuple[int, bool], list[str]] = {}
     for source in sources:
-        way = source.experiment.calibration_bins, source.experiment.quirk(_FULL)
+        way = source.experiment.ece_bins, source.experiment.quirk(_FULL)
         ways.setdefault(way, []).append(source.file.label)
     for (bins, dropped), labels in ways.items():
         whose = f"{', '.join(labels)}: " * (len(ways) > 1)

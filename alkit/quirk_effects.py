@@ -18,19 +18,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from alkit.config import Experiment
 from alkit.files import write_text
 from alkit.plots.style import figure, in_style, plain
-from alkit.pretext.settings import pretext_key
 from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
-from alkit.records import load_runs, read_run
+from alkit.records import compared_params, load_runs, read_run
 from alkit.statistics import area_under_budget_curve, paired_test
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
-_NOT_COMPARED = {
-    "label", "seed", "protocol", "program", "quirks", "data_root", "device", "threads", "eval_batch_size", "compile",
-    "checkpoint_seconds", "keep_models",
-}  # fmt: skip
+_NOT_COMPARED = {"label", "protocol", "program", "quirks", "compile"}
+"""Beside the parameters of the machine: what a switch is set by, and what changes no number."""
 
 
 def register_table() -> pd.DataFrame:
@@ -70,8 +66,7 @@ def run_values(study: str | Path) -> pd.DataFrame:
     rows = []
     for path, cycles in frame.groupby("path", sort=False):
         record, last = read_run(str(path)), cycles.iloc[-1]
-        shared = {key: value for key, value in record["params"].items() if key not in _NOT_COMPARED}
-        shared["pretext_losses"] = _losses(record["params"])
+        shared = {key: value for key, value in compared_params(record["params"]).items() if key not in _NOT_COMPARED}
         curve = cycles.drop_duplicates("labelled")  # of cycles that bought nothing (an emptied pool) the first is kept
         rows.append(
             {
@@ -86,13 +81,6 @@ def run_values(study: str | Path) -> pd.DataFrame:
         )  # fmt: skip
     columns = ["study", "dataset", "method", "label", "seed", "labelled", "compared", "on", *MEASURES]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _losses(params: Mapping[str, Any]) -> str | None:
-    """Where a run's pretext losses are from: those that a study computed lie in a file a seed, and compare."""
-    given = params.get("pretext_losses")
-    computed = given is not None and Path(given).stem == pretext_key(Experiment(**params))
-    return "computed" if computed else given
 
 
 def pairs(values: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -114,8 +102,9 @@ def pairs(values: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
 def effects(study: str | Path) -> pd.DataFrame:
     """What each quirk changes in the study's folder: a row a quirk, method and measure.
 
-    Released minus corrected, paired by seed: `difference`, `low`, `high` (Student's 95% interval), `p`, `seeds`,
-    `labels` (of the last cycle, without and with the quirk) and the `differences` of the single seeds.
+    Released minus corrected, paired by seed: `difference`, `low`, `high` (Student's 95% interval; of two seeds
+    their range), `p`, `seeds`, `labels` (of the last cycle, without and with the quirk) and the `differences` of the
+    single seeds.
     """
     rows = []
     for quirk, without, with_it in pairs(run_values(study)):

@@ -15,20 +15,21 @@ import stat
 import time
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from alkit.config import Study
+from alkit.config import Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
 from alkit.progress import is_alive, one_line, read_mapping, seconds
 
 SCHEMA = 1
 RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")
-CYCLE_COLUMNS = ("cycle", "labelled", "accuracy", "nll", "brier", "ece", "oe", "ace", "train_loss", "temperature",
-                 "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
+CYCLE_COLUMNS = ("cycle", "labelled", "accuracy", "nll", "brier", "ece", "gap", "oe", "ace", "bins", "train_loss",
+                 "temperature", "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
 SECONDS = ("train", "evaluate", "query")
 ENVIRONMENT = ("python", "torch", "device", "threads", "precision", "git_commit", "alkit")
 COLUMNS = (
@@ -37,13 +38,15 @@ COLUMNS = (
     *CYCLE_COLUMNS,
     *(f"{name}_seconds" for name in SECONDS),
     *ENVIRONMENT,
+    "images",
     "params_sha256",
     "path",
 )
-MEASURES = ("accuracy", "nll", "brier", "ece", "oe", "ace")
+MEASURES = ("accuracy", "nll", "brier", "ece", "gap", "oe", "ace")
+"""What a cycle measures on the test images; `gap` is mean confidence less accuracy, and `bins` are those of the ECE."""
 
 OF_THE_MACHINE = ("seed", "checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "threads")
-"""Parameters in which runs that are alike may differ; `params_sha256` leaves them out."""
+"""Parameters in which runs that are alike may differ; `compared_params` leaves them out."""
 
 _SEED_FOLDER = re.compile(r"seed-(\d+)")
 _NO_RUNS = {"tables", "figures", "models", "logs"}
@@ -56,8 +59,9 @@ class RecordWarning(UserWarning):
 def load_runs(folder: str | Path) -> pd.DataFrame:
     """All finished runs below `folder` (of outputs, of a study or of one run), one row a run and cycle.
 
-    Columns: `COLUMNS`; accuracy and errors are fractions, times seconds. `path` is the run's folder. What could not be
-    read is in `.attrs["problems"]`, a tuple of (path, reason), and announced by a `RecordWarning`.
+    Columns: `COLUMNS`; accuracy and errors are fractions, times seconds. `path` is the run's folder, `images` the
+    digest of its pool and test images (None in older records), `params_sha256` that of `compared_params`. What could
+    not be read is in `.attrs["problems"]`, a tuple of (path, reason), and announced by a `RecordWarning`.
     Raises `CheckpointError` if there is no such folder.
     """
     root = Path(folder)
@@ -244,16 +248,50 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
     """The rows of one record, in the order of `COLUMNS`."""
     run = [study, *(record.get(name) for name in RUN_COLUMNS)]
     environment = [record["environment"].get(name) for name in ENVIRONMENT]
-    params = {name: value for name, value in record["params"].items() if name not in OF_THE_MACHINE}
+    params = compared_params(record["params"])
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+    images = record.get("images")
+    seen = "/".join(str(images.get(split)) for split in ("train", "test")) if isinstance(images, dict) else None
     for cycle in record["cycles"]:
         seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
         values = [_number(cycle.get(n), math.nan) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
         times = [_number(seconds.get(name), math.nan) for name in SECONDS]
-        yield (*run, *values, *times, *environment, digest, str(path))
+        values[_BINS] = _bins(cycle, record)
+        yield (*run, *values, *times, *environment, seen, digest, str(path))
 
 
+_BINS = CYCLE_COLUMNS.index("bins")
 _NUMBERS = {*MEASURES, "train_loss", "temperature"}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return Experiment.model_validate({}).model_dump(mode="json")
+
+
+def _bins(cycle: dict[str, Any], record: dict[str, Any]) -> int | None:
+    """Bins of a cycle's ECE; older records have them among their parameters only."""
+    bins = cycle.get("bins", record["params"].get("calibration_bins"))
+    return bins if type(bins) is int else None
+
+
+def compared_params(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a record in which runs that are averaged must be alike.
+
+    Without those of the machine, and without those at their default, which older records do not have. Losses of the
+    pretext task that a study computed are a file a seed, so of them only that counts.
+    """
+    usual = _defaults()
+    kept = {
+        name: value
+        for name, value in params.items()
+        if name not in OF_THE_MACHINE and not (name in usual and usual[name] == value)
+    }
+    losses = params.get("pretext_losses")
+    own = rf"{re.escape(str(params.get('pretext')))}-seed-{params.get('seed')}-[0-9a-f]{{8}}"
+    if isinstance(losses, str) and re.fullmatch(own, Path(losses).stem):
+        kept["pretext_losses"] = "computed"
+    return kept
 
 
 def _study_of(path: Path, record: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special, stats
 
+from alkit.words import counted, every
+
 Array = npt.NDArray[np.float64]
 Values = Mapping[int, float] | pd.Series | Sequence[float] | Array
 
@@ -56,29 +58,31 @@ def labels_to_reach(labels: Sequence[float] | Array, accuracy: Sequence[float] |
     return float(x[k - 1] + (target - y[k - 1]) / (y[k] - y[k - 1]) * (x[k] - x[k - 1]))
 
 
-def bootstrap_interval(
-    values: Sequence[float] | Array, confidence: float = 0.95, resamples: int = 4000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` (n,) over seeds; NaN for fewer than two.
+def mean_interval(values: Sequence[float] | Array, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of `values` (n,) over seeds; of two values their range, of fewer NaN.
 
-    With n ≤ 5 seeds it is too narrow (three seeds: about 75% instead of 95%), so figures show the points as well.
+    Two values have a Student's interval 9 times as wide as they are apart: it would say nothing, so the range is
+    given, and `interval_name` calls it so.
     """
     data = np.asarray(values, dtype=np.float64)
     data = data[~np.isnan(data)]
     if len(data) < 2:
         return NAN, NAN
-    centre = float(data.mean())  # so that values that are all the same give exactly themselves
-    means = centre + _resampling(len(data), resamples, seed) @ (data - centre)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    if len(data) == 2:
+        return float(data.min()), float(data.max())
+    mean, reach = float(data.mean()), _student(len(data), confidence) * float(data.std(ddof=1)) / math.sqrt(len(data))
+    return mean - reach, mean + reach
 
 
-@lru_cache(maxsize=8)
-def _resampling(n: int, resamples: int, seed: int) -> Array:
-    """The weight of each of n values in each of the resamples' means, (resamples, n)."""
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n)) + n * np.arange(resamples)[:, None]
-    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n) / n
+@lru_cache(maxsize=256)
+def _student(n: int, confidence: float) -> float:
+    """Standard errors from the mean of n values to the end of its interval."""
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1))
+
+
+def interval_name(n: int) -> str:
+    """What the interval over n seeds is: `95% interval` (Student's), or of two their `range`."""
+    return "range" if n == 2 else "95% interval"
 
 
 # --- two methods ---
@@ -88,10 +92,10 @@ def _resampling(n: int, resamples: int, seed: int) -> Array:
 class PairedTest:
     """Differences a − b of runs paired by seed.
 
-    `interval` is Student's 95% interval of `mean_difference`, `p` the paired t-test's, `wilcoxon_p` the exact
-    signed-rank test's. `effect_size` is Cohen's d_z (mean over deviation of the differences) with the interval of the
-    noncentral t. `smallest_visible` is the least mean difference that this spread and number of seeds could have shown
-    at 0.05; `detectable` the true one found four times in five. What cannot be known is NaN.
+    `interval` is Student's 95% interval of `mean_difference` (of two seeds the range of their differences), `p` the
+    paired t-test's, `wilcoxon_p` the exact signed-rank test's. `effect_size` is Cohen's d_z (mean over deviation of the
+    differences) with the interval of the noncentral t. `detectable` is the true difference that four such studies in
+    five would find at 0.05, given this spread. What cannot be known is NaN.
     """
 
     n: int
@@ -101,7 +105,6 @@ class PairedTest:
     wilcoxon_p: float
     effect_size: float
     effect_interval: tuple[float, float]
-    smallest_visible: float
     detectable: float
     seeds: tuple[int, ...] = ()
     unpaired: tuple[int, ...] = ()
@@ -128,14 +131,13 @@ def paired_test(a: Values, b: Values, level: float = LEVEL) -> PairedTest:
         same = n > 1 and abs(mean) < 1e-12
         nothing = (NAN, NAN)
         wilcoxon = 1.0 if same else NAN
-        return PairedTest(n, mean, nothing, 1.0 if same else NAN, wilcoxon, NAN, nothing, NAN, NAN, seeds, unpaired)
-    error, df = deviation / math.sqrt(n), n - 1
-    reach = float(stats.t.ppf(1 - level / 2, df)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, df))
+        return PairedTest(n, mean, nothing, 1.0 if same else NAN, wilcoxon, NAN, nothing, NAN, seeds, unpaired)
+    error = deviation / math.sqrt(n)
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
     effect, between = mean / deviation, effect_interval(mean / error, n)
     return PairedTest(
-        n, mean, (mean - reach, mean + reach), p, _wilcoxon(gaps), effect, between, reach,
-        detectable_effect(n, level) * deviation, seeds, unpaired,
+        n, mean, mean_interval(gaps), p, _wilcoxon(gaps), effect, between, detectable_effect(n, level) * deviation,
+        seeds, unpaired,
     )  # fmt: skip
 
 
@@ -225,7 +227,7 @@ def pairwise_tests(values: pd.DataFrame, column: str = "value", level: float = L
     """Every pair of labels tested by seed, with Holm's correction over all pairs.
 
     `values` has the columns `label`, `seed` and `column`, one row a run. One row a pair: `a`, `b`, `n`, `difference`,
-    `low`, `high`, `p`, `p_holm`, `wilcoxon_p`, `effect`, `effect_low`, `effect_high`, `smallest_visible`, `test`.
+    `low`, `high`, `p`, `p_holm`, `wilcoxon_p`, `effect`, `effect_low`, `effect_high`, `detectable`, `test`.
     """
     by_label = {label: part.set_index("seed")[column].dropna() for label, part in values.groupby("label", sort=False)}
     rows = []
@@ -233,10 +235,10 @@ def pairwise_tests(values: pd.DataFrame, column: str = "value", level: float = L
         test = paired_test(by_label[a], by_label[b], level)
         rows.append(
             (a, b, test.n, test.mean_difference, *test.interval, test.p, test.wilcoxon_p, test.effect_size,
-             *test.effect_interval, test.smallest_visible, test)
+             *test.effect_interval, test.detectable, test)
         )  # fmt: skip
     names = ["a", "b", "n", "difference", "low", "high", "p", "wilcoxon_p", "effect", "effect_low", "effect_high",
-             "smallest_visible", "test"]  # fmt: skip
+             "detectable", "test"]  # fmt: skip
     table = pd.DataFrame.from_records(rows, columns=names)
     table.insert(7, "p_holm", holm(table["p"].to_numpy(dtype=np.float64)))
     return table
@@ -328,62 +330,58 @@ def attribution(
 # --- sentences ---
 
 
-def sentence(
-    test: PairedTest,
-    a: str,
-    b: str,
-    p_corrected: float | None = None,
-    comparisons: int = 1,
-    larger_is_better: bool = True,
-) -> str:
-    """What the test allows one to say of labels `a` and `b`, in one or two plain sentences and no more."""
-    if test.n < 2:
-        found = f"; the one seed they share differs by {_points(test.mean_difference)}" if test.n else ""
-        return f"{a} and {b}: no test is possible with {_seeds(test.n)}{found}."
+def is_shown(p: float) -> bool:
+    """Whether a difference may be called shown: by this rule alone, everywhere. `p` is corrected for its family."""
+    return p < LEVEL
+
+
+def sentence(test: PairedTest, a: str, b: str, p_corrected: float | None = None, comparisons: int = 1) -> str:
+    """What the test allows one to say of labels `a` and `b`, the one ahead first, in one or two plain sentences."""
+    ahead, behind = (a, b) if not test.mean_difference < 0 else (b, a)
+    if not test.n:
+        return f"{ahead} and {behind} share no seed: nothing can be tested."
+    gap, seeds = abs(test.mean_difference), counted(test.n, "seed")
+    said = f"{ahead} is {points(gap)} above {behind}"
+    if test.n == 1:
+        return f"{said} in the one seed they share: not shown, one seed cannot be tested."
     if math.isnan(test.p):
-        return (
-            f"{a} and {b} differ by exactly {_points(test.mean_difference)} in all {test.n} seeds: "
-            "without any spread a test has no meaning."
-        )
-    if math.isnan(test.smallest_visible):
-        return f"{a} and {b} gave the same numbers in all {test.n} seeds."
+        return f"{said} in each of {seeds}: not shown, without any spread there is no test."
+    if math.isnan(test.detectable):
+        return f"{ahead} and {behind} gave the same numbers in {every(test.n, 'seed')}."
     p = test.p if p_corrected is None or math.isnan(p_corrected) else p_corrected
-    ahead = (test.mean_difference > 0) == larger_is_better
-    better, worse = (a, b) if ahead else (b, a)
-    low, high = test.interval
-    limit = (
-        f"With {_seeds(test.n)} of this spread no difference smaller than {_points(test.smallest_visible)} "
-        "could have been seen."
-    )
-    near, far = (low, high) if test.mean_difference > 0 else (-high, -low)
-    size = (
-        f"{_points(abs(test.mean_difference))} (95% interval {_signed(near)} to {_signed(far)}; {_seeds(test.n)}; "
-        f"{_p(test.p)}"
-    )
-    corrected = f", {_p(p)} corrected for {comparisons} comparisons)" if comparisons > 1 else ")"
-    if p < LEVEL:
-        return f"{better} is better than {worse} by {size}{corrected}."
-    if test.p < LEVEL:
-        return (
-            f"{better} is ahead of {worse} by {size}{corrected}: as the only comparison it would count, "
-            "among so many it is not shown."
-        )
-    return (
-        f"No difference between {a} and {b} is shown: {a} − {b} is {_points(test.mean_difference)} "
-        f"(95% interval {_signed(low)} to {_signed(high)}; {_p(test.p)}). {limit}"
-    )
+    low, high = test.interval if test.mean_difference >= 0 else (-test.interval[1], -test.interval[0])
+    digits = _digits(gap, low, high)
+    if gap == 0:
+        said = f"{ahead} and {behind} are equal in the mean"
+    else:
+        said = f"{ahead} is {points(gap, digits)} above {behind}"
+    said += f" ({interval_name(test.n)} {_signed(low, digits)} to {_signed(high, digits)}; {seeds}, "
+    corrected = f", {_p(p)} corrected for {counted(comparisons, 'comparison')}" if comparisons > 1 else ""
+    if is_shown(p):
+        return f"{said}shown: {_p(test.p)}{corrected})."
+    alone = ", each tested alone" if comparisons > 1 else ""
+    return f"{said}not shown: {_p(test.p)}{corrected}). {found_by_most(test.detectable, alone)}"
 
 
-def _points(value: float) -> str:
-    return f"{_signed(value)} points" if value < 0 else f"{100 * value:.2f} points"
+def found_by_most(detectable: float, remark: str = "") -> str:
+    """What a study of this size could have found: the true difference that has a power of 80%."""
+    if detectable > 1:
+        return f"Four such studies in five would not have found even a difference of 100 points{remark}."
+    return f"Four such studies in five would have found a difference of {points(detectable)}{remark}."
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+def points(fraction: float, digits: int | None = None) -> str:
+    """A difference of fractions in percentage points."""
+    return f"{100 * fraction:.{_digits(fraction) if digits is None else digits}f} points"
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seed" if n == 1 else f"{n} seeds"
+def _digits(*fractions: float) -> int:
+    """Digits after the point that these differences are worth: one from a point on, else two."""
+    return 1 if max(map(abs, fractions)) >= 0.01 else 2
+
+
+def _signed(fraction: float, digits: int) -> str:
+    return f"{100 * fraction:.{digits}f}".replace("-", "−")
 
 
 def _p(p: float) -> str:

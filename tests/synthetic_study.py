@@ -92,7 +92,8 @@ def write_run(
         records.append(
             {
                 "cycle": cycle, "labelled": len(taken), "accuracy": accuracy, "nll": 1.5 - accuracy,
-                "brier": 1 - accuracy**2, "ece": 0.3 * (1 - accuracy), "oe": 0.2 * (1 - accuracy),
+                "brier": 1 - accuracy**2, "gap": 0.1 * (1 - accuracy), "bins": experiment.ece_bins,
+                "ece": 0.3 * (1 - accuracy), "oe": 0.2 * (1 - accuracy),
                 "ace": 0.31 * (1 - accuracy), "train_loss": 0.1, "epochs": experiment.epochs,
                 "temperature": 1.5 if experiment.row.calibrated else None, "reveals_within_cycle": False,
                 "query_sha256": hashlib.sha256(query.astype("<i8").tobytes()).hexdigest(),

@@ -89,6 +89,15 @@ def test_the_bins_are_the_reliability_curve_of_scikit_learn():
     assert len(bins) == 20
 
 
+def test_the_gap_is_signed_and_has_no_bins():
+    confidence, correct = predictions()
+    slow = sum(float(c) for c in confidence) / 400 - sum(bool(c) for c in correct) / 400
+    for bins in (1, 15, 100):
+        assert calibration_errors(confidence, correct, bins).gap == pytest.approx(slow)
+    assert calibration_errors(np.array([0.9, 0.9]), np.array([1, 0])).gap == pytest.approx(0.4), "overconfident"
+    assert calibration_errors(np.array([0.6, 0.6]), np.array([1, 1])).gap == pytest.approx(-0.4), "underconfident"
+
+
 def test_empty_bins_have_no_accuracy():
     bins = calibration_errors(np.array([0.95]), np.array([1]), bins=10).bins
     assert np.isnan(bins.accuracy[:9]).all()

@@ -128,3 +128,9 @@ def test_one_programs_quirks_are_those_seen_in_it() -> None:
     assert not any(Experiment(program="OO4AL").quirk_states.values()), "corrected has none, whatever the program"
     with pytest.raises(ConfigError, match=r"program: no program 'OO4LA'; did you mean 'OO4AL'"):
         Experiment(protocol="released", program="OO4LA")
+
+
+def test_bins_are_fifteen_and_the_papers_hundred_under_its_protocol() -> None:
+    assert Experiment().ece_bins == 15
+    assert Experiment(protocol="released").ece_bins == 100
+    assert Experiment(protocol="released", calibration_bins=20).ece_bins == 20

@@ -164,14 +164,15 @@ def test_the_released_protocol_leaves_out_a_confidence_of_one(made_up: None, tmp
     weights = weights_of(in_channels=3)
     weights["linear.weight"] *= 1000  # some images get a confidence of 1, not all
     save(tmp_path / "Seed-0" / "x_cycle0.pth", weights)
-    for protocol, dropped in (("corrected", False), ("released", True)):
+    for protocol, dropped, bins in (("corrected", False, 15), ("released", True, 100)):
         found = evaluate(tmp_path / "Seed-0" / "*.pth", "cifar10", parameters={"protocol": protocol})
         ((confidence, correct),) = found.predictions.values()
         assert 0 < np.mean(confidence == 1) < 1
         assert found.frame["oe"].iloc[0] == pytest.approx(
-            calibration_errors(confidence, correct, 100, dropped).oe, abs=1e-6
+            calibration_errors(confidence, correct, bins, dropped).oe, abs=1e-6
         )
         assert ("exactly 1 is left out" in as_text(found)) == dropped
+        assert f"ECE and OE in {bins} bins" in as_text(found)
 
 
 def test_imagenet_checkpoints_pool_the_corner_they_were_trained_with(

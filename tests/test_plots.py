@@ -94,9 +94,11 @@ def test_curves_draw_the_means_of_the_records(frame: pd.DataFrame) -> None:
 
 def test_the_legend_names_the_interval_and_the_points(frame: pd.DataFrame) -> None:
     title = plots.curves(frame).axes[0].get_legend().get_title().get_text()
-    assert "95% bootstrap over seeds" in title
+    assert "95% interval (Student's t)" in title
     assert "3 seeds" in title
     assert "points: single runs" in title
+    two = plots.curves(frame[frame.seed < 2]).axes[0].get_legend().get_title().get_text()
+    assert "bars: range of two seeds" in two
     one = plots.curves(frame[frame.seed == 0]).axes[0].get_legend().get_title().get_text()
     assert one == "mean over 1 seed"
 

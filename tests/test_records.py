@@ -136,6 +136,34 @@ def test_npz_files_are_read_without_pickle(study: Path) -> None:
         records.read_predictions(run)
 
 
+def test_runs_are_alike_but_for_what_differs_by_construction(study: Path) -> None:
+    params = records.read_run(study / "random" / "seed-0")["params"]
+    same = records.compared_params(params)
+    assert "method" not in same, "a parameter at its default is as one that an older record does not have"
+    assert records.compared_params({k: v for k, v in params.items() if k != "gcn_hidden"}) == same
+    assert records.compared_params(params | {"seed": 7, "device": "cuda"}) == same
+    assert records.compared_params(params | {"epochs": 7}) == same | {"epochs": 7}
+    seeds = [params | {"seed": s, "pretext_losses": f"pretext/rotation-seed-{s}-0123456{s}.npz"} for s in range(2)]
+    assert records.compared_params(seeds[0]) == records.compared_params(seeds[1]), "losses of a study: a file a seed"
+    elsewhere = [records.compared_params(params | {"pretext_losses": name}) for name in ("mine.npz", "theirs.npz")]
+    assert elsewhere[0] != elsewhere[1]
+
+
+def test_every_row_has_its_bins_of_older_records_too(study: Path) -> None:
+    assert set(records.load_runs(study)["bins"]) == {15}
+    file = study / "random" / "seed-0" / "result.json"
+    record = json.loads(file.read_text())
+    record["params"]["calibration_bins"] = 100
+    for cycle in record["cycles"]:
+        del cycle["bins"], cycle["gap"]
+    file.write_text(json.dumps(record))
+    frame = records.load_runs(study)
+    mine = (frame.label == "random") & (frame.seed == 0)
+    assert set(frame[mine].bins) == {100}
+    assert frame[mine].gap.isna().all()
+    assert set(frame[~mine].bins) == {15}
+
+
 # --- completeness ---
 
 

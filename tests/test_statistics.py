@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from alkit import statistics
+from alkit import statistics, words
 from alkit.statistics import PairedTest, paired_test
 
 # Darwin's maize, cross- minus self-fertilised heights in eighths of an inch (Fisher, The Design of Experiments, § 17:
@@ -46,13 +48,29 @@ def test_labels_to_reach_interpolates() -> None:
     assert math.isnan(statistics.labels_to_reach([10, 20, 40], [0.2, 0.4, 0.8], 0.9))
 
 
-def test_the_bootstrap_agrees_with_scipy_and_with_itself() -> None:
-    values = np.random.default_rng(3).normal(size=12)
-    mine = statistics.bootstrap_interval(values)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=50_000, rng=0).confidence_interval
-    assert mine == pytest.approx(tuple(theirs), abs=0.03)
-    assert mine == statistics.bootstrap_interval(values)
-    assert np.isnan(statistics.bootstrap_interval([0.5])).all()
+@pytest.mark.parametrize("n", [3, 5, 12])
+def test_the_interval_of_a_mean_is_students(n: int) -> None:
+    values = np.random.default_rng(3).normal(size=n)
+    theirs = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert statistics.mean_interval([*values, math.nan]) == pytest.approx(tuple(theirs))
+    assert statistics.interval_name(n) == "95% interval"
+
+
+def test_of_two_seeds_the_range_is_given_and_called_so() -> None:
+    assert statistics.mean_interval([0.7, 0.5]) == (0.5, 0.7)
+    assert statistics.interval_name(2) == "range"
+    assert np.isnan(statistics.mean_interval([0.5])).all()
+    test = paired_test([0.61, 0.72], [0.60, 0.70])
+    assert test.interval == pytest.approx((0.01, 0.02))
+    assert "range 1.0 to 2.0; 2 seeds" in statistics.sentence(test, "A", "B")
+
+
+def test_the_interval_holds_the_true_mean_nineteen_times_in_twenty() -> None:
+    draw = np.random.default_rng(5)
+    for n in (3, 5):
+        ends = np.array([statistics.mean_interval(draw.normal(0.7, 0.02, n)) for _ in range(1000)])
+        held = ((ends[:, 0] < 0.7) & (ends[:, 1] > 0.7)).mean()
+        assert held == pytest.approx(0.95, abs=0.02), "a bootstrap of three seeds: 0.75"
 
 
 def test_paired_tests_of_published_examples() -> None:
@@ -95,16 +113,17 @@ def test_two_seeds_and_huge_effects_have_an_interval_too() -> None:
     two = paired_test([0.61, 0.72], [0.60, 0.70])
     assert two.n == 2
     assert two.effect_interval[0] < two.effect_size < two.effect_interval[1]
-    assert two.detectable > two.smallest_visible > 0
+    assert two.detectable > two.mean_difference > 0
     huge = paired_test([0.61, 0.721, 0.8], [0.50, 0.61, 0.69])
     assert np.isfinite(huge.effect_interval).all()
 
 
-def test_smallest_visible_is_where_p_crosses_the_level() -> None:
+def test_an_interval_that_ends_at_nought_has_p_at_the_level() -> None:
     gaps = np.array([0.01, 0.03, 0.02, -0.01])
-    visible = paired_test(gaps, np.zeros(4)).smallest_visible
-    at_the_edge = gaps - gaps.mean() + visible
+    low, high = paired_test(gaps, np.zeros(4)).interval
+    at_the_edge = gaps - low
     assert paired_test(at_the_edge, np.zeros(4)).p == pytest.approx(0.05)
+    assert paired_test(gaps - high, np.zeros(4)).p == pytest.approx(0.05)
 
 
 def test_runs_are_paired_by_seed_and_not_by_order() -> None:
@@ -236,32 +255,60 @@ def test_attribution_without_the_controls_is_empty() -> None:
 # --- sentences ---
 
 
-def say(a: list[float], b: list[float], **more: float) -> str:
-    return statistics.sentence(paired_test(a, b), "A", "B", **more)  # type: ignore[arg-type]
+def say(a: list[float], b: list[float], **more: Any) -> str:
+    return statistics.sentence(paired_test(a, b), "A", "B", **more)
+
+
+FAR, NEAR = [0.60, 0.71, 0.80, 0.75], [0.50, 0.60, 0.71, 0.65]
 
 
 def test_a_shown_difference_is_named_with_its_size_and_interval() -> None:
-    text = say([0.60, 0.71, 0.80, 0.75], [0.50, 0.60, 0.71, 0.65])
-    assert text.startswith("A is better than B by 10.00 points (95% interval")
-    assert say([0.50, 0.60, 0.71, 0.65], [0.60, 0.71, 0.80, 0.75]).startswith("B is better than A by 10.00 points")
+    text = say(FAR, NEAR)
+    assert re.fullmatch(r"A is 10\.0 points above B \(95% interval 8\.7 to 11\.3; 4 seeds, shown: p = \S+\)\.", text)
+    assert say(NEAR, FAR) == text.replace("A is", "B is").replace("above B", "above A"), "the one ahead comes first"
 
 
 def test_a_difference_that_is_not_shown_is_not_claimed() -> None:
     text = say([0.60, 0.70, 0.80], [0.61, 0.68, 0.80])
-    assert text.startswith("No difference between A and B is shown")
-    assert "With 3 seeds of this spread no difference smaller than" in text
+    assert re.match(r"A is 0\.3 points above B \(95% interval −3\.5 to 4\.1; 3 seeds, not shown: p = ", text)
+    visible = paired_test([0.60, 0.70, 0.80], [0.61, 0.68, 0.80]).detectable
+    assert text.endswith(f"Four such studies in five would have found a difference of {100 * visible:.1f} points.")
     assert "better" not in text
 
 
-def test_a_difference_lost_to_the_correction_is_not_called_better() -> None:
-    text = say([0.60, 0.71, 0.80, 0.75], [0.50, 0.60, 0.71, 0.65], p_corrected=0.2, comparisons=15)
-    assert "better" not in text
-    assert "corrected for 15 comparisons" in text
+def test_no_sentence_has_a_negative_difference() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(50):
+        text = say(list(draw.random(3)), list(draw.random(3)))
+        assert re.match(r"[AB] is \d+\.\d points above [AB] ", text)
 
 
-def test_one_seed_no_spread_and_lower_is_better() -> None:
-    assert "no test is possible with 1 seed" in say([0.5], [0.4])
-    assert "same numbers" in say([0.5, 0.6], [0.5, 0.6])
-    assert "no meaning" in say([0.6, 0.7, 0.8], [0.5, 0.6, 0.7])
-    test = paired_test([0.60, 0.71, 0.80, 0.75], [0.50, 0.60, 0.71, 0.65])
-    assert statistics.sentence(test, "A", "B", larger_is_better=False).startswith("B is better than A")
+def test_a_difference_lost_to_the_correction_is_not_shown() -> None:
+    text = say(FAR, NEAR, p_corrected=0.2, comparisons=15)
+    assert "; 4 seeds, not shown: " in text
+    assert "0.2 corrected for 15 comparisons). " in text
+    assert text.endswith("points, each tested alone.")
+
+
+def test_one_seed_and_no_spread_are_said_so() -> None:
+    assert (
+        say([0.5], [0.4])
+        == "A is 10.0 points above B in the one seed they share: not shown, one seed cannot be tested."
+    )
+    assert say([0.5, 0.6], [0.5, 0.6]) == "A and B gave the same numbers in both seeds."
+    assert say([0.6, 0.7, 0.8], [0.5, 0.6, 0.7]).startswith("A is 10.0 points above B in each of 3 seeds: not shown")
+    assert (
+        statistics.sentence(paired_test({0: 0.5}, {1: 0.4}), "A", "B")
+        == "A and B share no seed: nothing can be tested."
+    )
+
+
+@pytest.mark.parametrize(("n", "said"), [(0, "no runs"), (1, "1 run"), (2, "2 runs")])
+def test_one_thing_is_not_called_things(n: int, said: str) -> None:
+    assert words.counted(n, "run") == said
+    assert words.every(1, "run") == "the one run"
+    assert words.every(2, "run") == "both runs"
+    assert words.every(3, "run") == "all 3 runs"
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
+    assert words.listed("abcdef", most=3) == "a, b and 4 more"
+    assert words.listed([]) == ""

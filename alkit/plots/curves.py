@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,14 +25,15 @@ FEW_SEEDS = 10
 
 
 def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean, 95% bootstrap interval and number of seeds of `metric`, a row a label and number of labels."""
-    from alkit.statistics import bootstrap_interval  # imports scipy; a run's own plots do without
+    """Mean, interval (`statistics.mean_interval`) and seeds of `metric`, a row a label and number of labels."""
+    from alkit.statistics import mean_interval  # imports scipy; a run's own plots do without
 
     rows = []
-    for (label, labelled), part in frame.groupby(["label", "labelled"], sort=True):
-        values = part[metric].dropna().to_numpy(dtype=np.float64)
-        if len(values):
-            rows.append((label, labelled, values.mean(), *bootstrap_interval(values), len(values)))
+    for label, runs in frame.groupby("label", sort=False):
+        for labelled, part in runs.groupby("labelled", sort=True):
+            values = part[metric].dropna().to_numpy(dtype=np.float64)
+            if len(values):
+                rows.append((label, labelled, values.mean(), *mean_interval(values), len(values)))
     return pd.DataFrame.from_records(rows, columns=["label", "labelled", "mean", "low", "high", "seeds"])
 
 
@@ -54,9 +55,9 @@ def curves(
         axis.set(title=plain(title or NAMES[metric][1]), xlabel="labelled images", ylabel=NAMES[metric][0])
         few, many = min(seeds, default=0), max(seeds, default=0)
         count = f"{few}" if few == many else f"{few} to {many}"
-        note = f"mean over {count} seed{'s' if many != 1 else ''}"
+        note = f"mean over {count} {'seed' if many == 1 else 'seeds'}"
         if many > 1:
-            note += "\nbars: 95% bootstrap over seeds"
+            note += f"\nbars: {interval_note(seeds)}"
             note += "\npoints: single runs" if few <= FEW_SEEDS else ""
             beside = frame["label"].nunique() > 1 and frame["labelled"].nunique() > 1
             note += "\n(beside their curve, to be told apart)" if beside else ""
@@ -116,6 +117,13 @@ def _upper_line(axis: Axes, label: str, part: pd.DataFrame, style: Style) -> Non
             axis.axhspan(row.low, row.high, color=style.colour, alpha=0.08, linewidth=0)  # type: ignore[arg-type]
 
 
+def interval_note(seeds: Sequence[int]) -> str:
+    """What the intervals over these numbers of seeds are, in the words of a legend."""
+    kinds = {min(n, 3) for n in seeds if n > 1}
+    student, two = "95% interval (Student's t)", "range of two seeds"
+    return f"{student};\n{two} where there are two" if len(kinds) > 1 else two if kinds == {2} else student
+
+
 def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Style]) -> None:
     """Published curves, dashed, within the range of labels that the study has."""
     left, right = axis.get_xlim()
@@ -131,9 +139,9 @@ def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Styl
 def attribution_bars(parts: pd.DataFrame) -> Figure:
     """Training's and selection's part of a gap at each number of labels, from `statistics.attribution`.
 
-    Bars are means over seeds of the mean of both orders, lines their 95% bootstrap intervals, points the total gap.
+    Bars are means over seeds of the mean of both orders, lines their intervals, points the total gap.
     """
-    from alkit.statistics import bootstrap_interval  # imports scipy; a run's own plots do without
+    from alkit.statistics import mean_interval  # imports scipy; a run's own plots do without
 
     fig, axes = figure(width=8.4, height=4.4)
     axis = axes[0, 0]
@@ -143,7 +151,7 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
     with in_style():
         for part, (name, colour, hatch, shift) in looks.items():
             means = np.array([rows[part].mean() for _, rows in groups])
-            ends = np.array([bootstrap_interval(rows[part].to_numpy()) for _, rows in groups])
+            ends = np.array([mean_interval(rows[part].to_numpy()) for _, rows in groups])
             axis.bar(places + shift, means, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
             axis.vlines(places + shift, ends[:, 0], ends[:, 1], color="black", linewidth=1.4)
         axis.plot(places, [rows["total"].mean() for _, rows in groups], "D", color="black", label="both: the whole gap")
@@ -155,7 +163,8 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
             title="What training and selection add to random",
         )
         percent_axis(axis)
-        axis.legend(title="lines: 95% bootstrap over seeds", title_fontsize=9, frameon=False, loc="center left",
+        kinds = interval_note([len(rows) for _, rows in groups])
+        axis.legend(title=f"lines: {kinds}", title_fontsize=9, frameon=False, loc="center left",
                     bbox_to_anchor=(1.01, 0.5), alignment="left")  # fmt: skip
     return fig
 

@@ -118,7 +118,7 @@ def results(study: StudyFolder) -> pd.DataFrame:
         alike = part["labelled"].nunique() == 1 and part["first"].nunique() == 1
         reach = statistics.labels_to_reach(curve.index.to_numpy(), curve.to_numpy(), target) if alike else math.nan
         one = len(curve) == 1
-        low, high = statistics.bootstrap_interval(part["accuracy"].to_numpy())
+        low, high = statistics.mean_interval(part["accuracy"].to_numpy())
         rows.append(
             {
                 "label": label, "seeds": len(part), "labels": _range(part["labelled"]),
@@ -218,14 +218,14 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
 TEST_FORMATS: dict[str, Format] = {
     "n": whole, "difference": fixed(2), "low": fixed(2), "high": fixed(2), "p": p_value, "p holm": p_value,
     "wilcoxon p": p_value, "effect": fixed(2), "effect low": fixed(2), "effect high": fixed(2),
-    "smallest visible": fixed(2),
+    "detectable": fixed(2),
 }  # fmt: skip
 
 
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
     """Tests as they are shown: differences of fractions in percentage points."""
     shown = table.drop(columns="test")
-    for name in ("difference", "low", "high", "smallest_visible"):
+    for name in ("difference", "low", "high", "detectable"):
         shown[name] = 100 * shown[name].astype(float)
     return shown.rename(columns=lambda name: str(name).replace("_", " "))
 
@@ -266,7 +266,7 @@ def attribution_means(parts: pd.DataFrame) -> pd.DataFrame:
     for (cycle, labelled), part in parts.groupby(["cycle", "labelled"]):
         row = {"cycle": cycle, "labels": labelled, "seeds": len(part), "gap": 100 * part["total"].mean()}
         for name in ("training", "selection"):
-            low, high = statistics.bootstrap_interval(part[f"{name}_part"].to_numpy())
+            low, high = statistics.mean_interval(part[f"{name}_part"].to_numpy())
             row |= {name: 100 * part[f"{name}_part"].mean(), f"{name} low": 100 * low, f"{name} high": 100 * high}
         for name in ("training", "selection"):
             row[f"{name}, if first"] = 100 * part[f"{name}_{name}_first"].mean()

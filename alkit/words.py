@@ -1,0 +1,24 @@
+"""Numbers and names as a sentence says them: "1 seed", "both seeds", "a, b and c"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """`1 seed`, `2 seeds`, `no seeds`; `plural` where it is not the noun with an s."""
+    return f"{n or 'no'} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def every(n: int, noun: str, plural: str | None = None) -> str:
+    """`the one seed`, `both seeds`, `all 3 seeds`."""
+    many = plural or f"{noun}s"
+    return f"the one {noun}" if n == 1 else f"both {many}" if n == 2 else f"all {n} {many}"
+
+
+def listed(names: Sequence[object], most: int = 8) -> str:
+    """`a`, `a and b`, `a, b and c`; of more than `most` the first, and how many more."""
+    texts = [str(name) for name in names]
+    if len(texts) > most:
+        texts = [*texts[: most - 1], f"{len(texts) - most + 1} more"]
+    return " and ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
