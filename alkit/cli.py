@@ -33,8 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(AlkitError(f"alkit: {error.filename or ''}: {error.strerror or error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = " The same command goes on from the last checkpoints." if command is run_study else ""
-        print(f"\nalkit: stopped.{goes_on}", file=sys.stderr)
+        goes_on: dict[Command, str] = {
+            run_study: " The same command goes on from the last checkpoints.",
+            get_dataset: " The same command goes on where it stopped.",
+        }
+        print(f"\nalkit: stopped.{goes_on.get(command, '')}", file=sys.stderr)
         return 130
 
 
@@ -72,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
                           help="a parameter, e.g. image_size 64, test_size 1000 or protocol released")  # fmt: skip
     add("methods", list_methods, "list the methods")
     add("datasets", list_datasets, "list the data sets")
+    get = add("get", get_dataset, "bring a data set into the cache, or list which are there")
+    what = get.add_mutually_exclusive_group(required=True)
+    what.add_argument("name", nargs="?", metavar="NAME", help="`alkit datasets` lists them")
+    what.add_argument("--list", action="store_true", help="which sets are here, their size, digests and licence")
     quirks = add("quirks", list_quirks, "list the known differences between papers and their programs")
     quirks.add_argument("name", nargs="?", metavar="QUIRK", help="all that is known of one")
     add("doctor", show_doctor, "look at this machine: what would a run find here?")
@@ -210,6 +217,13 @@ def list_datasets(options: argparse.Namespace) -> int:
         numbers = (entry.train_size, entry.test_size, entry.num_classes)
         rows.append([entry.name, *("" if n is None else f"{n:,}" for n in numbers), entry.title])
     print(aligned(rows, right=range(1, 4)))
+    return 0
+
+
+def get_dataset(options: argparse.Namespace) -> int:
+    from alkit.data.get import get, listing
+
+    print(listing() if options.list else get(options.name))
     return 0
 
 

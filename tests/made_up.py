@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from alkit.data import ImageSet, from_arrays
+from alkit.data.sha256 import Sha256, sha256_of
 from alkit.strategies import TensorPool
 
 
@@ -39,3 +43,11 @@ def made_pool(
         features=torch.randn(candidates, 8, generator=source).abs() * min(scale, 1),
         labelled_features=torch.randn(labelled, 8, generator=source).abs() * min(scale, 1), images=images,
     )  # fmt: skip
+
+
+def make_known(
+    patch: pytest.MonkeyPatch, known: dict[str, Sha256], **parts: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+) -> None:
+    """Let a named set be known by these made-up pixels (N, H, W, C) and labels, part by part, during a test."""
+    for part, (pixels, labels) in parts.items():
+        patch.setitem(known, part, Sha256(sha256_of(pixels), sha256_of(labels)))

@@ -7,16 +7,28 @@ import hashlib
 import pickle
 import struct
 import urllib.error
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_up import make_known
 
 from alkit import Experiment
 from alkit.config import DATA_OPTIONS
-from alkit.data import DATASETS, ImageSet, from_arrays, imbalance, load_dataset, load_for, pool_facts
+from alkit.data import (
+    DATASETS,
+    ImageSet,
+    cifar,
+    from_arrays,
+    imbalance,
+    load_dataset,
+    load_for,
+    pool_facts,
+    torchvision_sets,
+)
 from alkit.data.imageset import channel_statistics
 from alkit.data.synthetic import moon_points, render, two_moons
 from alkit.data.torchvision_sets import read_idx
@@ -48,12 +60,17 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def write_fashion(folder: Path, zipped: str = ".gz", count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+def write_fashion(
+    folder: Path, patch: pytest.MonkeyPatch, zipped: str = ".gz", count: int = 40
+) -> tuple[np.ndarray, np.ndarray]:
+    """Idx files of `count` + `count` images, as which MNIST and Fashion-MNIST are known in this test."""
     source = np.random.default_rng(0)
     images, labels = source.integers(0, 256, (count, 28, 28)), np.arange(count) % 10
     for part in ("train", "t10k"):
         write_idx(folder / f"{part}-images-idx3-ubyte{zipped}", images)
         write_idx(folder / f"{part}-labels-idx1-ubyte{zipped}", labels)
+    for known in (torchvision_sets.MNIST_SHA256, torchvision_sets.FASHION_MNIST_SHA256):
+        make_known(patch, known, training=(images, labels), test=(images, labels))
     return images, labels
 
 
@@ -132,8 +149,10 @@ def test_the_pictures_of_the_moons_hold_their_points() -> None:
 
 @pytest.mark.parametrize("zipped", ["", ".gz"])
 @pytest.mark.parametrize("place", [".", "FashionMNIST/raw"])
-def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, zipped: str, place: str) -> None:
-    images, labels = write_fashion(tmp_path / place, zipped)
+def test_fashion_mnist_is_read_from_idx_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: str, place: str
+) -> None:
+    images, labels = write_fashion(tmp_path / place, monkeypatch, zipped)
     train, test = load_dataset("fashion_mnist", tmp_path)
     for part in (train, test):
         assert np.array_equal(part.images[:, 0].numpy(), images)
@@ -145,14 +164,16 @@ def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, zipped: str, place
 def test_without_a_folder_fashion_mnist_is_also_read_where_debian_puts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_fashion(tmp_path / "debian")
+    write_fashion(tmp_path / "debian", monkeypatch)
     monkeypatch.setattr("alkit.data.torchvision_sets.DEBIAN_FASHION", tmp_path / "debian")
     assert len(load_dataset("fashion_mnist")[0]) == 40
 
 
 @pytest.mark.parametrize("harm", ["cut", "not gzip", "not idx", "empty"])
-def test_a_broken_idx_file_is_named_with_what_was_expected(tmp_path: Path, no_network: None, harm: str) -> None:
-    write_fashion(tmp_path)
+def test_a_broken_idx_file_is_named_with_what_was_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None, harm: str
+) -> None:
+    write_fashion(tmp_path, monkeypatch)
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(
@@ -166,8 +187,8 @@ def test_a_broken_idx_file_is_named_with_what_was_expected(tmp_path: Path, no_ne
     assert "\n" not in str(caught.value)
 
 
-def test_labels_that_do_not_fit_the_images_are_refused(tmp_path: Path) -> None:
-    write_fashion(tmp_path)
+def test_labels_that_do_not_fit_the_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion(tmp_path, monkeypatch)
     write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.full(40, 11))
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte\.gz: does not fit its images"):
         load_dataset("fashion_mnist", tmp_path)
@@ -213,15 +234,28 @@ def small_cifar(folder: Path, monkeypatch: pytest.MonkeyPatch, count: int = 50) 
     base.mkdir(parents=True)
     data = source.integers(0, 256, (count, 3072), dtype=np.uint8)
     contents = {f"data_batch_{i}": {"data": data, "labels": [j % 10 for j in range(count)]} for i in range(1, 6)}
-    contents |= {"test_batch": contents["data_batch_1"], "batches.meta": {"label_names": [f"c{i}" for i in range(10)]}}
+    contents |= {"test_batch": contents["data_batch_1"]}
     sums = {}
     for name, content in contents.items():
         (base / name).write_bytes(pickle.dumps(content))
         sums[name] = hashlib.md5((base / name).read_bytes()).hexdigest()
     monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+    known_as_cifar10(monkeypatch, cifar_pixels(data), np.arange(count) % 10)
     return data
+
+
+def cifar_pixels(rows: np.ndarray) -> np.ndarray:
+    """Images (n, 32, 32, 3) of rows that hold one colour after the other."""
+    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+def known_as_cifar10(patch: pytest.MonkeyPatch, batch: np.ndarray, labels: np.ndarray) -> None:
+    """Let CIFAR-10 be this batch five times for training and once for the test."""
+    five = (np.concatenate([batch] * 5), np.concatenate([labels] * 5))
+    make_known(patch, cifar.SHA256, training=five, test=(batch, labels))
+    for name in ("cifar10_step", "cifar10_lt"):
+        patch.setitem(DATASETS, name, replace(DATASETS[name], pool_sha256=None))
 
 
 def test_cifar10_and_its_unbalanced_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +347,7 @@ def test_the_pool_is_a_stratified_part_and_the_test_set_its_own() -> None:
     assert train.notes["class_counts"] == clean.class_counts.tolist()
     known = {image.numpy().tobytes(): int(label) for image, label in zip(full.images, full.labels, strict=True)}
     assert all(known[image.numpy().tobytes()] == label for image, label in zip(clean.images, clean.labels, strict=True))
-    assert not full.notes
+    assert set(full.notes) == {"verified"}
     assert len(full_test) == 360
 
 

@@ -1,6 +1,28 @@
 """Named data sets, one's own folders of images, and augmentation on the device."""
 
-from alkit.data.imageset import ImageSet, from_arrays
-from alkit.data.registry import DATASETS, load_dataset, load_for, pool_facts
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alkit.data.imageset import ImageSet, from_arrays
+    from alkit.data.registry import DATASETS, load_dataset, load_for, pool_facts
+
+_HOMES = {
+    "ImageSet": "imageset",
+    "from_arrays": "imageset",
+    "DATASETS": "registry",
+    "load_dataset": "registry",
+    "load_for": "registry",
+    "pool_facts": "registry",
+}
 
 __all__ = ["DATASETS", "ImageSet", "from_arrays", "load_dataset", "load_for", "pool_facts"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: processes that only decode must start without torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"alkit.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'alkit.data' has no attribute '{name}'")

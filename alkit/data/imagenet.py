@@ -15,6 +15,7 @@ import torch
 
 from alkit.data import decode
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
+from alkit.data.download import Archive, attempt, fetch_archives
 from alkit.data.folder import TRAIN_FOLDERS, Listing, count_listing, load_listing, scan
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels, decoding_threads
@@ -72,6 +73,14 @@ def scan_imagenet(root: Path | None, name: str) -> Listing:
             "the images of val.tar have to be sorted into folders of their classes first"
         )
     return listing
+
+
+def imagenet_files(name: str, root: Path | None) -> list[Path]:
+    """The folder that holds `imagenet` or `imagenet64`, where it is."""
+    base = data_folder(root).absolute()
+    marks = [*TRAIN_FOLDERS, *([_TEST_PART] if name == "imagenet64" else [])]
+    places = [base / name] if root is None else [base / name, base]
+    return [place for place in places if any((place / mark).exists() for mark in marks)][:1]
 
 
 def _paths(listing: Listing) -> Iterator[Path]:
@@ -199,7 +208,6 @@ def _blocks(file: Path, rows: int = 4096) -> Iterator[npt.NDArray[np.uint8]]:
 # --- Caltech-101 ----------------------------------------------------------------------------------------------------
 
 CALTECH_SIZE = 64
-_CALTECH_ARCHIVE = "caltech-101.zip"
 
 
 def load_caltech101(root: Path | None, options: dict[str, Any]) -> Pair:
@@ -215,21 +223,36 @@ def count_caltech101(root: Path | None, options: dict[str, Any]) -> list[int]:
     return count_listing(_scan_caltech(root), options)
 
 
-def _scan_caltech(root: Path | None) -> Listing:
+def caltech_archives() -> list[Archive]:
+    """The archive of the home page."""
+    url = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"
+    return [Archive("caltech101/caltech-101.zip", (url,), "3138e1922a9193bfa496528edbbc45d0")]
+
+
+def caltech_files(root: Path | None) -> list[Path]:
+    """The folder of the classes, where it is."""
     base = data_folder(root).absolute()
     candidates = [base / "caltech101" / "101_ObjectCategories", base / "101_ObjectCategories"]
-    if not any(path.is_dir() for path in candidates):
-        from torchvision.datasets import Caltech101
+    return [path for path in candidates if path.is_dir()][:1]
 
-        from alkit.data.torchvision_sets import downloading
 
-        with downloading(base, "caltech101") as problems:
-            Caltech101(base, download=True)
-        if not candidates[0].is_dir():
-            reason = f" ({problems[0]})" if problems else ""
-            raise DataError(
-                f"{candidates[0]}: missing and could not be downloaded{reason}; download {_CALTECH_ARCHIVE} "
-                "(md5 3138e1922a9193bfa496528edbbc45d0) from https://data.caltech.edu/records/mzrjq-6wc02 by hand and "
-                "unpack 101_ObjectCategories there"
-            )
-    return scan(next(path for path in candidates if path.is_dir()), ignore=("BACKGROUND_Google",))
+def _scan_caltech(root: Path | None) -> Listing:
+    base = data_folder(root).absolute()
+    found, reason = caltech_files(root), ""
+    (archive,) = caltech_archives()
+    if not found:
+        reason = attempt("caltech101", base, partial(_bring_caltech, base), lambda: bool(caltech_files(root)))
+        found = caltech_files(root)
+    if not found:
+        raise DataError(
+            f"{base / 'caltech101' / '101_ObjectCategories'}: missing and could not be downloaded ({reason}); download "
+            f"{archive.urls[0]} (md5 {archive.md5}) by hand and unpack 101_ObjectCategories there"
+        )
+    return scan(found[0], ignore=("BACKGROUND_Google",))
+
+
+def _bring_caltech(base: Path) -> None:
+    from torchvision.datasets import Caltech101
+
+    fetch_archives(caltech_archives(), base)
+    Caltech101(base, download=True)  # finds the archive and unpacks what is in it

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 
 from alkit.config import DATA_OPTIONS, Experiment
-from alkit.data import folder, imagenet, imbalance, synthetic, torchvision_sets
+from alkit.data import cifar, folder, imagenet, imbalance, synthetic, torchvision_sets
+from alkit.data.download import Archive, Package
 from alkit.data.imageset import ImageSet
+from alkit.data.sha256 import Sha256, sha256_of
 from alkit.errors import ConfigError, DataError, nearest
 
 Loader = Callable[[Path | None, dict[str, Any]], tuple[ImageSet, ImageSet]]
 Counter = Callable[[Path | None, dict[str, Any]], Sequence[int]]
+Files = Callable[[Path | None], list[Path]]
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,18 @@ class DatasetEntry:
 
     `class_counts` are the training images a class as published; `count` finds them out from files without decoding
     any, and `known` are (images, classes) where they are not listed here. `shape` is (C, H, W). `defaults` are data
-    options that make the set what it is (the profile of `cifar10_lt`).
+    options that make the set what it is (the profile of `cifar10_lt`). `files` finds the files that it would be read
+    from (none where it is not here); `archives` and `package` are where `alkit get` has them from.
+
+    `sha256` are the digests by which the images are known, part by part, and `pool_sha256` that of the pool which
+    `defaults` and dataset_seed 0 make of them.
     """
 
     name: str
     title: str
     load: Loader
-    source: str
+    home: str
+    licence: str = ""
     class_counts: tuple[int, ...] | None = None
     test_size: int | None = None
     shape: tuple[int, int, int] | None = None
@@ -41,6 +49,16 @@ class DatasetEntry:
     count: Counter | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     known: tuple[int, int] | None = None
+    files: Files = lambda root: []
+    archives: Callable[[], list[Archive]] | None = None
+    package: Package | None = None
+    sha256: dict[str, Sha256] = field(default_factory=dict)
+    pool_sha256: Sha256 | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the images come from, and their licence."""
+        return ", ".join(filter(None, (self.home, self.licence)))
 
     @property
     def num_classes(self) -> int | None:
@@ -59,76 +77,86 @@ _STEP = {"class_balance": [0.01, 1.0] * 5}
 _MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 _SVHN_COUNTS = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
 _DIGITS_COUNTS = (142, 145, 142, 146, 145, 146, 145, 143, 139, 144)
-_CIFAR10_SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009); no licence is stated"
+_CIFAR_SOURCE = ("https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009)", "no licence is stated")
+_CIFAR10: dict[str, Any] = {
+    "test_size": 10_000, "shape": (3, 32, 32), "mean": cifar.STATISTICS[0], "std": cifar.STATISTICS[1],
+    "augmentation": "crop_flip", "files": cifar.files, "archives": cifar.archives, "package": cifar.PACKAGE,
+    "sha256": cifar.SHA256,
+}  # fmt: skip
 
 _ENTRIES = [
     DatasetEntry(
         "digits", "Handwritten digits, 8×8 grey", synthetic.load_digits,
-        "scikit-learn's copy of the UCI test set (Alpaydin & Kaynak, 1998), CC BY 4.0",
-        _DIGITS_COUNTS, 360, (1, 8, 8),
+        "scikit-learn's copy of the UCI test set (Alpaydin & Kaynak, 1998)", "CC BY 4.0",
+        _DIGITS_COUNTS, 360, (1, 8, 8), files=synthetic.digits_files, sha256=synthetic.DIGITS_SHA256,
     ),
     DatasetEntry(
         "mnist", "MNIST: handwritten digits, 28×28 grey", torchvision_sets.load_mnist,
-        "http://yann.lecun.com/exdb/mnist (LeCun et al., 1998), CC BY-SA 3.0",
+        "http://yann.lecun.com/exdb/mnist (LeCun et al., 1998)", "CC BY-SA 3.0",
         _MNIST_COUNTS, 10_000, (1, 28, 28), *torchvision_sets.MNIST_STATISTICS, "crop",
+        files=partial(torchvision_sets.idx_files, "MNIST"), archives=partial(torchvision_sets.idx_archives, "MNIST"),
+        sha256=torchvision_sets.MNIST_SHA256,
     ),
     DatasetEntry(
         "fashion_mnist", "Fashion-MNIST: clothes, 28×28 grey", torchvision_sets.load_fashion_mnist,
-        "https://github.com/zalandoresearch/fashion-mnist (Xiao et al., 2017), MIT; "
-        "also Debian's package dataset-fashion-mnist",
+        "https://github.com/zalandoresearch/fashion-mnist and Debian's package dataset-fashion-mnist "
+        "(Xiao et al., 2017)", "MIT",
         (6000,) * 10, 10_000, (1, 28, 28), *torchvision_sets.FASHION_MNIST_STATISTICS, "crop_flip",
+        files=partial(torchvision_sets.idx_files, "FashionMNIST"),
+        archives=partial(torchvision_sets.idx_archives, "FashionMNIST"), sha256=torchvision_sets.FASHION_MNIST_SHA256,
     ),
     DatasetEntry(
         "svhn", "SVHN: street view house numbers, 32×32", torchvision_sets.load_svhn,
-        "http://ufldl.stanford.edu/housenumbers (Netzer et al., 2011), non-commercial use",
+        "http://ufldl.stanford.edu/housenumbers (Netzer et al., 2011)", "non-commercial use",
         _SVHN_COUNTS, 26_032, (3, 32, 32), *torchvision_sets.SVHN_STATISTICS, "crop",
+        files=torchvision_sets.svhn_files, archives=torchvision_sets.svhn_archives,
     ),
     DatasetEntry(
-        "cifar10", "CIFAR-10: photographs, 32×32, 10 classes", torchvision_sets.load_cifar10, _CIFAR10_SOURCE,
-        (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip",
+        "cifar10", "CIFAR-10: photographs, 32×32, 10 classes", cifar.load_cifar10, *_CIFAR_SOURCE, (5000,) * 10,
+        **_CIFAR10,
     ),
     DatasetEntry(
-        "cifar100", "CIFAR-100: photographs, 32×32, 100 classes", torchvision_sets.load_cifar100, _CIFAR10_SOURCE,
+        "cifar100", "CIFAR-100: photographs, 32×32, 100 classes", torchvision_sets.load_cifar100, *_CIFAR_SOURCE,
         (500,) * 100, 10_000, (3, 32, 32), *torchvision_sets.CIFAR100_STATISTICS, "crop_flip",
+        files=torchvision_sets.cifar100_files, archives=torchvision_sets.cifar100_archives,
     ),
     DatasetEntry(
         "cifar10_step", "CIFAR-10, 50 and 5,000 images a class in turn (OO4AL)",
-        partial(torchvision_sets.load_cifar10, name="cifar10_step"), _CIFAR10_SOURCE,
-        (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip", defaults=_STEP,
+        partial(cifar.load_cifar10, name="cifar10_step"), *_CIFAR_SOURCE, (5000,) * 10, defaults=_STEP,
+        pool_sha256=cifar.STEP_SHA256, **_CIFAR10,
     ),
     DatasetEntry(
         "cifar10_lt", "CIFAR-10 with an exponential profile (Cui et al., 2019)",
-        partial(torchvision_sets.load_cifar10, name="cifar10_lt"), _CIFAR10_SOURCE,
-        (5000,) * 10, 10_000, (3, 32, 32), *torchvision_sets.CIFAR10_STATISTICS, "crop_flip",
-        defaults={"imbalance_factor": 100.0},
+        partial(cifar.load_cifar10, name="cifar10_lt"), *_CIFAR_SOURCE, (5000,) * 10,
+        defaults={"imbalance_factor": 100.0}, pool_sha256=cifar.LONG_TAIL_SHA256, **_CIFAR10,
     ),
     DatasetEntry(
         "caltech101", "Caltech-101: photographs, 101 classes, split by seed", imagenet.load_caltech101,
-        "https://data.caltech.edu/records/mzrjq-6wc02 (Fei-Fei et al., 2004), CC BY 4.0",
+        "https://data.caltech.edu/records/mzrjq-6wc02 (Fei-Fei et al., 2004)", "CC BY 4.0",
         shape=(3, imagenet.CALTECH_SIZE, imagenet.CALTECH_SIZE), augmentation="crop_flip",
-        count=imagenet.count_caltech101,
+        count=imagenet.count_caltech101, files=imagenet.caltech_files, archives=imagenet.caltech_archives,
     ),
     DatasetEntry(
         "imagenet", "ImageNet (ILSVRC 2012), decoded from files at 224×224", imagenet.load_imagenet,
-        "https://image-net.org (Russakovsky et al., 2015), non-commercial research, by registration",
+        "https://image-net.org (Russakovsky et al., 2015)", "non-commercial research, by registration",
         shape=(3, 224, 224), test_size=50_000, mean=imagenet.IMAGENET_STATISTICS[0],
         std=imagenet.IMAGENET_STATISTICS[1], augmentation="resized_crop_flip", count=imagenet.count_imagenet,
-        known=(1_281_167, 1000),
+        known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet"),
     ),
     DatasetEntry(
         "imagenet64", "ImageNet at 64×64, memory-mapped", imagenet.load_imagenet64,
-        "https://image-net.org/download-images (Chrabaszcz et al., 2017), non-commercial research, by registration",
+        "https://image-net.org/download-images (Chrabaszcz et al., 2017)", "non-commercial research, by registration",
         shape=(3, 64, 64), test_size=50_000, mean=imagenet.IMAGENET_STATISTICS[0],
         std=imagenet.IMAGENET_STATISTICS[1], augmentation="crop_flip", count=imagenet.count_imagenet64,
-        known=(1_281_167, 1000),
+        known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet64"),
     ),
     DatasetEntry(
         "folder", "your own images: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg", folder.load_folder,
-        "yours", augmentation="crop_flip", count=folder.count_folder,
+        "yours", "", augmentation="crop_flip", count=folder.count_folder,
     ),
     DatasetEntry(
         "two_moons", "Two moons: points drawn as spots on 8×8 grey pictures", synthetic.load_two_moons,
-        "made by alkit", (1000, 1000), 1000, (1, 8, 8),
+        "made by alkit", "MIT", (1000, 1000), 1000, (1, 8, 8),
     ),
 ]  # fmt: skip
 
@@ -160,10 +188,34 @@ def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
     """The training and test images of an experiment."""
     entry, options = _options(experiment)
     train, test = prepare(*entry.load(_root(experiment), options), options)
+    _check_pool(entry, options, train)
+    if known := certainty(entry):
+        train = replace(train, notes={"verified": known, **train.notes})
     if experiment.quirk("bgr_images"):
         # pictures keep their colours; the network sees each channel with the statistics of the one it was swapped with
         train, test = (replace(part, mean=part.mean[::-1], std=part.std[::-1]) for part in (train, test))
     return train, test
+
+
+def _check_pool(entry: DatasetEntry, options: dict[str, Any], train: ImageSet) -> None:
+    """Refuse a pool that should be the published choice of images and is not: the random numbers are other ones."""
+    if entry.pool_sha256 is None or options != _options(Experiment.model_validate({"dataset": entry.name}))[1]:
+        return
+    pixels = sha256_of(train.images.permute(0, 2, 3, 1).numpy())
+    if Sha256(pixels, sha256_of(train.labels.numpy())) != entry.pool_sha256:
+        raise DataError(
+            f"{entry.name}: dataset_seed 0 draws other images here than everywhere else (SHA-256 of their pixels "
+            f"{pixels}, expected {entry.pool_sha256.pixels}); does this numpy draw other numbers?"
+        )
+
+
+def certainty(entry: DatasetEntry) -> str:
+    """How the images of a named set are known to be that set's; an empty string where there is nothing to know."""
+    if entry.sha256:
+        return "pixels and labels as published, by SHA-256"
+    if entry.archives is not None and entry.count is None:
+        return "files as published, by MD5; no digest of the pixels is known"
+    return "no checksum of the images is known" if entry.shape and entry.class_counts is None else ""
 
 
 def pool_facts(experiment: Experiment) -> tuple[int, int]:
@@ -242,4 +294,4 @@ def _root(experiment: Experiment) -> Path | None:
     return None if experiment.data_root is None else Path(experiment.data_root)
 
 
-__all__ = ["DATASETS", "DatasetEntry", "get_entry", "load_dataset", "load_for", "pool_facts", "prepare"]
+__all__ = ["DATASETS", "DatasetEntry", "certainty", "get_entry", "load_dataset", "load_for", "pool_facts", "prepare"]

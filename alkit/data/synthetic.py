@@ -11,8 +11,15 @@ import numpy.typing as npt
 
 from alkit.data.imageset import ImageSet, from_arrays
 from alkit.data.imbalance import split
+from alkit.data.sha256 import Sha256, check
 from alkit.randomness import numpy_generator
 
+DIGITS_SHA256 = {
+    "whole": Sha256(
+        "b41ca9fd335466eee997366c2e6f6bbe0a1b4582afe091fc4eba35f4a254182f",
+        "8ba4f891220f5e4c9c819638d1602d74b83618f167043c6da52a2a247841ddf0",
+    )
+}
 MOONS_SIZE = 8
 _MOONS_RANGE = ((-1.5, 2.5), (-1.0, 1.5))  # the points' x and y that lie on the picture
 
@@ -22,16 +29,22 @@ def load_digits(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, I
     rows = _digits_file()
     images = np.round(rows[:, :64].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = rows[:, 64].astype(np.int64)
+    check("digits", "whole set's", DIGITS_SHA256["whole"], images, labels, digits_files(root)[0])
     train, test = split(labels, 0.2, 10, options["dataset_seed"])
     names = [str(name) for name in range(10)]
     first = from_arrays("digits", images[train], labels[train], names)
     return first, from_arrays("digits", images[test], labels[test], names, first.mean, first.std)
 
 
+def digits_files(root: Path | None) -> list[Path]:
+    """Where scikit-learn keeps the digits."""
+    package = find_spec("sklearn")
+    return [Path(str(package and package.origin)).parent / "datasets" / "data" / "digits.csv.gz"]
+
+
 def _digits_file() -> npt.NDArray[np.float64]:
     """(1797, 65): 64 pixels of 0..16 and the label. Read from scikit-learn's folder: importing it takes a second."""
-    package = find_spec("sklearn")
-    file = Path(str(package and package.origin)).parent / "datasets" / "data" / "digits.csv.gz"
+    (file,) = digits_files(None)
     if file.is_file():
         return np.loadtxt(file, delimiter=",")
     from sklearn import datasets

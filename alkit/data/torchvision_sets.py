@@ -1,12 +1,10 @@
-"""MNIST, Fashion-MNIST, SVHN and the CIFARs: torchvision knows where they are and what their checksums are."""
+"""MNIST, Fashion-MNIST, SVHN and CIFAR-100: torchvision knows where they are and what their checksums are."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import socket
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from alkit.data.download import Archive, attempt, fetch_archives
 from alkit.data.imageset import ImageSet, from_arrays
+from alkit.data.sha256 import Sha256, check
 from alkit.data.storage import data_folder
 from alkit.errors import DataError
 
-CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 MNIST_STATISTICS = ((0.1307,), (0.3081,))
 FASHION_MNIST_STATISTICS = ((0.2860,), (0.3530,))
 SVHN_STATISTICS = ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970))
 
 FASHION_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot")
-CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_NETWORK_SECONDS = 30.0
+
+MNIST_SHA256 = {
+    "training": Sha256(
+        "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+        "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    ),
+    "test": Sha256(
+        "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+        "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+    ),
+}
+FASHION_MNIST_SHA256 = {
+    "training": Sha256(
+        "2e487a6c89124f78f2d7521542223cafe96f7123c3ca13d447772ac6ecbb3012",
+        "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7",
+    ),
+    "test": Sha256(
+        "c867c93ff95360594e8ec3287995350b824dd110b11595c0e13d5423f621867a",
+        "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9",
+    ),
+}
 
 Pair = tuple[ImageSet, ImageSet]
 
@@ -38,62 +56,84 @@ Pair = tuple[ImageSet, ImageSet]
 
 def load_mnist(root: Path | None, options: dict[str, Any]) -> Pair:
     """70,000 handwritten digits of 28×28 grey pixels."""
-    from torchvision.datasets import MNIST
-
     names = [str(digit) for digit in range(10)]
-    return _load_idx("mnist", MNIST, data_folder(root), [], names, MNIST_STATISTICS, "crop")
+    return _load_idx("MNIST", "mnist", root, names, MNIST_SHA256, MNIST_STATISTICS, "crop")
 
 
 def load_fashion_mnist(root: Path | None, options: dict[str, Any]) -> Pair:
     """70,000 pictures of clothes, 28×28 grey pixels; also read where Debian's dataset-fashion-mnist puts them."""
-    from torchvision.datasets import FashionMNIST
-
-    elsewhere = [] if root is not None else [DEBIAN_FASHION]
-    folder = data_folder(root)
     return _load_idx(
-        "fashion_mnist", FashionMNIST, folder, elsewhere, FASHION_NAMES, FASHION_MNIST_STATISTICS, "crop_flip"
-    )
+        "FashionMNIST", "fashion_mnist", root, FASHION_NAMES, FASHION_MNIST_SHA256, FASHION_MNIST_STATISTICS,
+        "crop_flip",
+    )  # fmt: skip
+
+
+def idx_archives(source: str) -> list[Archive]:
+    """The four files of MNIST or of another set of torchvision's that is laid out as it."""
+    from torchvision import datasets
+
+    found = getattr(datasets, source)
+    return [
+        Archive(f"{source}/raw/{file}", tuple(f"{mirror}{file}" for mirror in found.mirrors), md5)
+        for file, md5 in found.resources
+    ]
+
+
+def idx_files(source: str, root: Path | None) -> list[Path]:
+    """The four idx files that the images would be read from; none where one is missing."""
+    folder = data_folder(root)
+    folders = [folder, folder / source / "raw"]
+    if source == "FashionMNIST" and root is None:
+        folders.append(DEBIAN_FASHION)
+    found = [_find_idx(folders, file) for file in _IDX_FILES]
+    return [path for path in found if path is not None] if None not in found else []
 
 
 def _load_idx(
+    source: str,
     name: str,
-    source: Any,
-    root: Path,
-    elsewhere: Sequence[Path],
+    root: Path | None,
     names: Sequence[str],
+    known: dict[str, Sha256],
     statistics: tuple[tuple[float, ...], tuple[float, ...]],
     augmentation: str,
 ) -> Pair:
-    raw = root / source.__name__ / "raw"
-    sums = {file.removesuffix(".gz"): md5 for file, md5 in source.resources}
-    folders = [root, raw, *elsewhere]
-    reason = ""
-    if any(_find_idx(folders, file) is None for file in _IDX_FILES):
-        with downloading(root, name) as problems:
-            source(root, download=True)
-        reason = f" ({problems[0]})" if problems else ""
-    arrays: list[npt.NDArray[np.uint8]] = []
-    for file in _IDX_FILES:
-        hint = f"expected {file}.gz (md5 {sums[file]} from {source.mirrors[0]}) in {raw}"
-        path = _find_idx(folders, file)
-        if path is None:
-            raise DataError(f"{raw / file}: missing and could not be downloaded{reason}; {hint}")
-        arrays.append(read_idx(path, hint))
+    folder = data_folder(root)
+    archives = idx_archives(source)
+    paths, reason = idx_files(source, root), ""
+    if not paths:
+        bring = partial(fetch_archives, archives, folder)
+        reason = attempt(name, folder, bring, lambda: bool(idx_files(source, root)))
+        paths = idx_files(source, root)
+    if not paths:
+        gone = next((a for a in archives if _find_idx([folder, (folder / a.name).parent], Path(a.name).stem) is None),
+                    archives[0])  # fmt: skip
+        raise DataError(
+            f"{folder / gone.name}: missing and could not be downloaded ({reason}); {_idx_hint(gone, folder)}"
+            + ("; or install Debian's package dataset-fashion-mnist" if source == "FashionMNIST" else "")
+        )
+    arrays = [read_idx(path, _idx_hint(archive, folder)) for path, archive in zip(paths, archives, strict=True)]
     sets = []
-    for part in (0, 2):
-        images, labels = arrays[part : part + 2]
+    for place, part in ((0, "training"), (2, "test")):
+        images, labels = arrays[place : place + 2]
         if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max(initial=0)) >= len(names):
             raise DataError(
-                f"{_find_idx(folders, _IDX_FILES[part + 1])}: does not fit its images; expected {len(images)} labels "
-                f"0..{len(names) - 1}, md5 {sums[_IDX_FILES[part + 1]]}"
+                f"{paths[place + 1]}: does not fit its images; expected {len(images)} labels "
+                f"0..{len(names) - 1}; {_idx_hint(archives[place + 1], folder)}"
             )
+        check(name, part, known[part], images, labels, paths[place])
         sets.append(from_arrays(name, images[:, None], labels, names, *statistics, augmentation))
     return sets[0], sets[1]
 
 
+def _idx_hint(archive: Archive, folder: Path) -> str:
+    return f"expected {Path(archive.name).name} (md5 {archive.md5} from {archive.urls[0]}) in {folder / archive.name}"
+
+
 def _find_idx(folders: Sequence[Path], file: str) -> Path | None:
-    """Where `file`, plain or gzipped, lies; None if in none of `folders`."""
-    candidates = [folder / each for folder in folders for each in (file, f"{file}.gz")]
+    """Where `file`, plain or gzipped, lies (`train-images.idx3-ubyte` too); None if in none of `folders`."""
+    spellings = (file, file.replace("-idx", ".idx"))
+    candidates = [folder / f"{each}{end}" for folder in folders for each in spellings for end in ("", ".gz")]
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -118,32 +158,39 @@ def read_idx(path: str | Path, hint: str = "expected an idx file of bytes") -> n
 # --- CIFAR and SVHN -------------------------------------------------------------------------------------------------
 
 
-def load_cifar10(root: Path | None, options: dict[str, Any], name: str = "cifar10") -> Pair:
-    """60,000 photographs of 32×32 pixels in 10 classes."""
-    from torchvision.datasets import CIFAR10
-
-    return _load_cifar(name, CIFAR10, data_folder(root), CIFAR10_STATISTICS)
-
-
 def load_cifar100(root: Path | None, options: dict[str, Any]) -> Pair:
     """60,000 photographs of 32×32 pixels in 100 classes."""
     from torchvision.datasets import CIFAR100
 
-    return _load_cifar("cifar100", CIFAR100, data_folder(root), CIFAR100_STATISTICS)
-
-
-def _load_cifar(name: str, source: Any, root: Path, statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> Pair:
-    folder = root / source.base_folder
-    meta = [source.meta["filename"], source.meta["md5"]]
-    files = [(folder / file, md5) for file, md5 in [*source.train_list, *source.test_list, meta]]
-    archive = (root / source.filename, source.tgz_md5, source.url)
-    _ensure(name, files, lambda: source(root, train=True, download=True), archive)
-    train, test = (source(root, train=part) for part in (True, False))  # pickles, but of known checksums
+    folder = data_folder(root)
+    _ensure("cifar100", folder, _cifar100_files(folder), cifar100_archives(), lambda: CIFAR100(folder, download=True))
+    # pickles, but of known checksums
+    train, test = (CIFAR100(folder, train=part) for part in (True, False))
     sets = [
-        from_arrays(name, part.data.transpose(0, 3, 1, 2), part.targets, train.classes, *statistics, "crop_flip")
+        from_arrays("cifar100", part.data.transpose(0, 3, 1, 2), part.targets, train.classes, *CIFAR100_STATISTICS,
+                    "crop_flip")
         for part in (train, test)
-    ]
+    ]  # fmt: skip
     return sets[0], sets[1]
+
+
+def cifar100_archives() -> list[Archive]:
+    """What the home page hands out: the pickles."""
+    from torchvision.datasets import CIFAR100
+
+    return [Archive(CIFAR100.filename, (CIFAR100.url,), CIFAR100.tgz_md5)]
+
+
+def _cifar100_files(folder: Path) -> list[tuple[Path, str]]:
+    from torchvision.datasets import CIFAR100
+
+    listed = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
+    return [(folder / CIFAR100.base_folder / file, md5) for file, md5 in listed]
+
+
+def cifar100_files(root: Path | None) -> list[Path]:
+    """The files that the images would be read from; none where one is missing."""
+    return _all_there([path for path, _ in _cifar100_files(data_folder(root))])
 
 
 def load_svhn(root: Path | None, options: dict[str, Any]) -> Pair:
@@ -151,10 +198,8 @@ def load_svhn(root: Path | None, options: dict[str, Any]) -> Pair:
     from torchvision.datasets import SVHN
 
     folder = data_folder(root)
-    for part in ("train", "test"):
-        url, file, md5 = SVHN.split_list[part]
-        path = folder / file
-        _ensure("svhn", [(path, md5)], partial(SVHN, folder, part, download=True), (path, md5, url))
+    archives = svhn_archives()
+    _ensure("svhn", folder, [(folder / archive.name, archive.md5) for archive in archives], archives)
     sets = []
     for part in ("train", "test"):
         found = SVHN(folder, part)
@@ -163,26 +208,50 @@ def load_svhn(root: Path | None, options: dict[str, Any]) -> Pair:
     return sets[0], sets[1]
 
 
+def svhn_archives() -> list[Archive]:
+    """The two files that the home page hands out."""
+    from torchvision.datasets import SVHN
+
+    listed = [SVHN.split_list[part] for part in ("train", "test")]
+    return [Archive(file, (url,), md5) for url, file, md5 in listed]
+
+
+def svhn_files(root: Path | None) -> list[Path]:
+    """The files that the images would be read from; none where one is missing."""
+    return _all_there([data_folder(root) / archive.name for archive in svhn_archives()])
+
+
 # --- files and their checksums --------------------------------------------------------------------------------------
 
 
+def _all_there(paths: list[Path]) -> list[Path]:
+    return paths if all(path.is_file() for path in paths) else []
+
+
 def _ensure(
-    name: str, files: Sequence[tuple[Path, str]], download: Callable[[], Any], archive: tuple[Path, str, str]
+    name: str,
+    folder: Path,
+    files: Sequence[tuple[Path, str]],
+    archives: Sequence[Archive],
+    unpack: Callable[[], Any] = lambda: None,
 ) -> None:
     """Download where a file is missing or broken; `DataError` that says what to put where if one still is."""
-    if _first_bad(files) is None:
+    bad = _first_bad(files)
+    if bad is None:
         return
-    path, md5, url = archive
-    with downloading(path.parent, name) as problems:
-        if _first_bad(files) is not None:
-            download()
-    reason = f" ({problems[0]})" if problems else ""
+
+    def bring() -> None:
+        fetch_archives(archives, folder)
+        unpack()
+
+    reason = attempt(name, folder, bring, lambda: _first_bad(files) is None)
     bad = _first_bad(files)
     if bad is not None:
+        archive = next((each for each in archives if folder / each.name == bad), archives[0])
         state = "is broken" if bad.exists() else "is missing"
         raise DataError(
-            f"{bad}: {state} and could not be downloaded{reason}; download {url} (md5 {md5}) "
-            f"by hand and put it at {path}"
+            f"{bad}: {state} and could not be downloaded ({reason}); download {archive.urls[0]} (md5 {archive.md5}) "
+            f"by hand and put it at {folder / archive.name}"
         )
 
 
@@ -191,21 +260,3 @@ def _first_bad(files: Sequence[tuple[Path, str]]) -> Path | None:
     from torchvision.datasets.utils import check_integrity
 
     return next((path for path, md5 in files if not check_integrity(path, md5)), None)
-
-
-@contextlib.contextmanager
-def downloading(root: Path, name: str) -> Iterator[list[str]]:
-    """Hold the folder's lock, so that two processes download once; what goes wrong is noted, not raised."""
-    from filelock import FileLock
-
-    problems: list[str] = []
-    before = socket.getdefaulttimeout()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
-            socket.setdefaulttimeout(_NETWORK_SECONDS)
-            yield problems
-    except (OSError, RuntimeError, EOFError) as error:  # no network, no space, a checksum that differs, half an archive
-        problems.append(" ".join(str(error).split())[:160])
-    finally:
-        socket.setdefaulttimeout(before)
