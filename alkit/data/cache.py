@@ -23,7 +23,7 @@ from alkit.data.storage import cache_folder
 from alkit.errors import DataError
 from alkit.files import sha256, write_json
 
-VERSION = 1
+VERSION = 2
 IN_MEMORY_BYTES = 2 * 2**30
 """A decoded set larger than this stays in its memory-mapped file."""
 

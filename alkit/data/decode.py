@@ -7,11 +7,14 @@ import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from alkit.data import depth
+from alkit.data.depth import Scales, Span
 from alkit.errors import DataError
 
 Bytes = npt.NDArray[np.uint8]
@@ -32,41 +35,59 @@ def _refused(path: Path, error: BaseException) -> ImageFileError:
     return ImageFileError(f"{path}: not an image that can be read ({reason[:120]})")
 
 
-def look(path: Path) -> tuple[int, int, bool]:
-    """(width, height, is grey) from a file's header, as it will be after its EXIF orientation."""
+class Look(NamedTuple):
+    """An image's size as it will be after its EXIF orientation, whether it is grey, and the span of a deep one."""
+
+    width: int
+    height: int
+    grey: bool
+    span: Span | None = None
+
+
+def look(path: Path) -> Look:
+    """What a file's header tells; of an image of more than 8 bits also the span of its values."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 width, height = image.size
+                grey, span = image.mode in _GREY, None
+                if depth.is_deep(image):
+                    whole, raw = image.mode != "F", depth.rawmode(image)
+                    grey = grey or raw.startswith("LA")
+                    span = depth.span_of(depth.values_of(image, path, raw)[0], whole)
                 if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
                     width, height = height, width
-                return width, height, image.mode in _GREY
+                return Look(width, height, grey, span)
     except _BROKEN as error:
         raise _refused(path, error) from None
 
 
-def decode(path: Path, size: int, channels: int) -> Bytes:
+def decode(path: Path, size: int, channels: int, scales: Scales | None = None) -> Bytes:
     """The image as (size, size, channels): turned as its EXIF says, shorter side resized, centre cropped.
 
-    16-bit values keep their high byte; what is transparent is laid on white. Raises `ImageFileError`.
+    An image of more than 8 bits is put on the data set's `scales` (null: on its own); what is transparent is laid on
+    white. Raises `ImageFileError`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 _draft(image, size)
-                image.load()
-                flat = to_mode(ImageOps.exif_transpose(image), channels)
+                whole = _eight_bit(image, path, scales)
+                flat = to_mode(ImageOps.exif_transpose(whole), channels)
             return _pixels(_centre(flat, size, size), channels)
     except _BROKEN as error:
         raise _refused(path, error) from None
 
 
-def decode_for_batch(path: Path, size: int, channels: int, draws: Sequence[float] | None) -> Bytes:
+def decode_for_batch(
+    path: Path, size: int, channels: int, draws: Sequence[float] | None, scales: Scales | None = None
+) -> Bytes:
     """The image as (size, size, channels): the centre of it, or the random-resized crop of `draws` (5 numbers in 0..1).
 
-    As the usual ImageNet pipelines do, the EXIF orientation is not applied. Raises `ImageFileError`.
+    As the usual ImageNet pipelines do, the EXIF orientation is not applied. `scales` are those of images of more than 8
+    bits. Raises `ImageFileError`.
     """
     try:
         with warnings.catch_warnings():
@@ -76,13 +97,14 @@ def decode_for_batch(path: Path, size: int, channels: int, draws: Sequence[float
                 if draws is None:
                     resized = round(size * 256 / 224)
                     _draft(image, resized)
-                    return _pixels(_centre(to_mode(image, channels), resized, size), channels)
+                    flat = to_mode(_eight_bit(image, path, scales), channels)
+                    return _pixels(_centre(flat, resized, size), channels)
                 left, top, width, height = crop_box(*whole, draws)
                 _draft(image, math.ceil(size * max(1.0, min(whole) / min(width, height))))
                 across, down = image.size[0] / whole[0], image.size[1] / whole[1]
                 box = (left * across, top * down, (left + width) * across, (top + height) * down)
-                cropped = to_mode(image, channels).resize((size, size), Image.Resampling.BILINEAR, box)
-                pixels = _pixels(cropped, channels)
+                flat = to_mode(_eight_bit(image, path, scales), channels)
+                pixels = _pixels(flat.resize((size, size), Image.Resampling.BILINEAR, box), channels)
                 return pixels[:, ::-1] if draws[2] < 0.5 else pixels
     except _BROKEN as error:
         raise _refused(path, error) from None
@@ -101,10 +123,8 @@ def crop_box(width: int, height: int, draws: Sequence[float]) -> tuple[float, fl
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:
-    """Any image as 8-bit grey (`channels` 1) or RGB (3)."""
+    """Any image of 8 bits as grey (`channels` 1) or RGB (3)."""
     wanted = "L" if channels == 1 else "RGB"
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bit(image)
     if image.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -113,15 +133,12 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == wanted else image.convert(wanted)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey keeps its high byte; floating-point grey in 0..1 is scaled, else cut to 0..255."""
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        values = np.nan_to_num(values)
-        values = values * 255 if values.max(initial=0) <= 1 else values
-    elif image.mode.startswith("I;16") or values.max(initial=0) > 255:
-        values = values // 256
-    return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8))
+def _eight_bit(image: Image.Image, path: Path, scales: Scales | None) -> Image.Image:
+    """An image just opened, loaded, with 8 bits a channel."""
+    if depth.is_deep(image):
+        return depth.flattened(image, path, scales)
+    image.load()
+    return image
 
 
 def _draft(image: Image.Image, size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,18 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alkit.data import decode
+from alkit.data import decode, workers
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of, statistics_of
+from alkit.data.depth import Span, scales_of
 from alkit.data.imageset import ImageSet
 from alkit.data.imbalance import split
-from alkit.data.pixels import decoding_threads
+from alkit.data.pixels import decoding_threads, worker_count
+from alkit.data.splits import find_splits
 from alkit.errors import ConfigError, DataError
 
-TRAIN_FOLDERS = ("train", "train_task12")
-TEST_FOLDERS = ("test", "val", "validation")
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = 64
 _IGNORED = {"thumbs.db", "desktop.ini"}
+_IGNORED_FOLDERS = {"__macosx", "@eadir"}
 _NAMED = 20  # skipped files that a record names
 
 
@@ -32,7 +33,7 @@ _NAMED = 20  # skipped files that a record names
 class Listing:
     """The image files of a folder: `names` below `root`, their classes, and which are for the test.
 
-    `labels` (N,) int64; `test` (N,) bool, or None where the split is made by seed.
+    `labels` (N,) int64; `test` (N,) bool, or None where the split is made by seed. `unused` are splits left aside.
     """
 
     root: Path
@@ -40,6 +41,7 @@ class Listing:
     labels: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     test: npt.NDArray[np.bool_] | None
+    unused: tuple[str, ...] = ()
 
     def indices(self, options: dict[str, Any], kept: npt.NDArray[np.int64] | None = None) -> tuple[Any, Any]:
         """Training and test indices, into `kept` where some files were skipped."""
@@ -56,9 +58,9 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
         raise DataError(
             f"{root}: no such folder; expected train/CLASS/*.jpg and test/CLASS/*.jpg in it, or CLASS/*.jpg"
         )
-    train = next((root / name for name in TRAIN_FOLDERS if (root / name).is_dir()), None)
-    test = next((root / name for name in TEST_FOLDERS if train is not None and (root / name).is_dir()), None)
-    classes = [path.name for path in _folders(train or root) if path.name not in ignore]
+    splits = find_splits(root, folders_in(root))
+    train, test = (splits.train, splits.test) if splits else (None, None)
+    classes = [path.name for path in folders_in(train or root) if path.name not in ignore]
     if len(classes) < 2:
         raise DataError(f"{train or root}: expected a folder a class, at least two, not {len(classes)}")
     names, labels = _list_classes(root, train or root, classes)
@@ -67,7 +69,7 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
         raise DataError(f"{(train or root) / classes[missing[0]]}: no images in this class")
     held_out = None
     if test is not None:
-        unknown = [path for path in _folders(test) if path.name not in classes]
+        unknown = [path for path in folders_in(test) if path.name not in classes]
         if unknown:
             raise DataError(f"{unknown[0]}: a class without training images in {train}")
         more, their_labels = _list_classes(root, test, classes)
@@ -75,11 +77,15 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
             raise DataError(f"{test}: no images; expected test images in a folder a class")
         held_out = np.arange(len(names) + len(more)) >= len(names)
         names, labels = names + more, labels + their_labels
-    return Listing(root, names, np.array(labels, np.int64), tuple(classes), held_out)
+    unused = tuple(folder.name for folder in splits.unused) if splits else ()
+    return Listing(root, names, np.array(labels, np.int64), tuple(classes), held_out, unused)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in `folder` by name, without hidden ones and what file managers leave."""
+    with os.scandir(folder) as entries:
+        names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
+    return [folder / name for name in sorted(names) if name.lower() not in _IGNORED_FOLDERS]
 
 
 def _list_classes(root: Path, folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -160,6 +166,10 @@ def load_listing(
         lost = listing.class_names[gone[0]]
         raise DataError(f"{listing.root}: no file of the class '{lost}' can be read as an image")
     notes: dict[str, Any] = {"image_size": manifest["shape"][1]}
+    if manifest["scale"]:
+        notes["bit_depth"] = manifest["scale"]
+    if listing.unused:
+        notes["folders_not_used"] = list(listing.unused)
     if broken:
         notes |= {
             "files_skipped": len(broken),
@@ -180,53 +190,67 @@ def _advice(message: str) -> str:
 
 def _write(folder: Path, paths: list[Path], size: int | None, skip_broken: bool) -> dict[str, Any]:
     """Decode `paths` into `pixels.bin`; broken ones are left out and listed as (place, message)."""
+    with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
+        looks, broken = _look(run, paths, skip_broken)
+        if not looks:
+            raise DataError(f"{paths[0].parent}: no file in it can be read as an image")
+        seen = looks.values()
+        sizes = {(look.width, look.height) for look in seen}
+        if size is None:
+            width, height = next(iter(sizes))
+            size = min(width, height) if len(sizes) == 1 and min(width, height) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+        channels = 1 if all(look.grey for look in seen) else 3
+        scales = scales_of(look.span for look in seen if look.span is not None)
+        places = list(looks)
+        shape = (len(places), size, size, channels)
+        out = create_pixels(folder, shape)
+        task = {"pixels": str(folder / "pixels.bin"), "shape": shape, "scales": scales}
+        found = _checked(run, "decode", [paths[place] for place in places], task, skip_broken)
+        undone = {row: message for row, message in found if isinstance(message, str)}
+    broken |= {places[row]: message for row, message in undone.items()}
+    done = [row for row in range(len(places)) if row not in undone]
+    if undone:
+        for row, old in enumerate(done):
+            out[row] = out[old]
+    del out
+    os.truncate(folder / "pixels.bin", len(done) * size * size * channels)
+    return {
+        "shape": [len(done), *shape[1:]], "scale": str(scales),
+        "broken": sorted([place, text] for place, text in broken.items()),
+    }  # fmt: skip
+
+
+def look_at(paths: Sequence[Path | str], skip_broken: bool) -> tuple[dict[int, decode.Look], dict[int, str]]:
+    """What the files' headers tell, by place in `paths`, and the messages of the broken ones, of which one raises."""
+    with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
+        return _look(run, paths, skip_broken)
+
+
+def _look(
+    run: workers.Run, paths: Sequence[Path | str], skip_broken: bool
+) -> tuple[dict[int, decode.Look], dict[int, str]]:
+    looks: dict[int, decode.Look] = {}
+    broken: dict[int, str] = {}
+    for place, found in _checked(run, "look", paths, {}, skip_broken):
+        if isinstance(found, str):
+            broken[place] = found
+        else:
+            width, height, grey, span = found
+            looks[place] = decode.Look(width, height, grey, span and Span(*span))
+    return looks, broken
+
+
+def _checked(
+    run: workers.Run, name: str, paths: Sequence[Path | str], task: dict[str, Any], skip_broken: bool
+) -> Iterator[tuple[int, Any]]:
+    """(place, what the task gives) of every file; a broken one gives its message, or raises."""
     from tqdm.auto import tqdm
 
-    threads = decoding_threads()
-    broken: dict[int, str] = {}
-    looks = _each(threads, decode.look, paths, broken, skip_broken)
-    seen = {look for look in looks if look is not None}
-    if not seen:
-        raise DataError(f"{paths[0].parent}: no file in it can be read as an image")
-    sizes = {(width, height) for width, height, _ in seen}
-    if size is None:
-        width, height = next(iter(sizes))
-        size = min(width, height) if len(sizes) == 1 and min(width, height) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
-    channels = 1 if all(grey for _, _, grey in seen) else 3
-    out = create_pixels(folder, (len(paths), size, size, channels))
-    row = 0
-    with tqdm(total=len(paths), desc="decoding", unit="image", disable=len(paths) < 5000, mininterval=2) as bar:
-        for start in range(0, len(paths), 1024):  # in blocks, so that finished images do not pile up
-            places = [p for p in range(start, min(start + 1024, len(paths))) if p not in broken]
-            found: dict[int, str] = {}
-            reader = partial(decode.decode, size=size, channels=channels)
-            results = _each(threads, reader, [paths[p] for p in places], found, skip_broken)
-            broken |= {places[index]: message for index, message in found.items()}
-            for pixels in results:
-                if pixels is not None:
-                    out[row] = pixels
-                    row += 1
-            bar.update(min(1024, len(paths) - start))
-    del out
-    os.truncate(folder / "pixels.bin", row * size * size * channels)
-    return {"shape": [row, size, size, channels], "broken": sorted([place, text] for place, text in broken.items())}
-
-
-def _each(threads: Any, function: Any, paths: list[Path], broken: dict[int, str], skip_broken: bool) -> list[Any]:
-    """`function` of each path, in order; None for a broken one, which is noted in `broken` or raised."""
-
-    def one(path: Path) -> Any:
-        try:
-            return function(path)
-        except decode.ImageFileError as error:
-            return error
-
-    results = []
-    for place, result in enumerate(threads.map(one, paths)):
-        if isinstance(result, decode.ImageFileError):
-            if not skip_broken:
-                raise DataError(_advice(str(result)))
-            broken[place] = str(result)
-            result = None
-        results.append(result)
-    return results
+    with tqdm(total=len(paths), desc=f"{name.removesuffix('e')}ing", unit="image", disable=len(paths) < 5000,
+              mininterval=2) as bar:  # fmt: skip
+        for start, found in run(name, paths, task):
+            for place, one in enumerate(found, start):
+                if isinstance(one, str) and not skip_broken:
+                    raise DataError(_advice(one))
+                yield place, one
+            bar.update(len(found))

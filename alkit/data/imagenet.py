@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alkit.data import decode
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
+from alkit.data.depth import scales_of
 from alkit.data.download import Archive, attempt, fetch_archives
-from alkit.data.folder import TRAIN_FOLDERS, Listing, count_listing, load_listing, scan
+from alkit.data.folder import Listing, count_listing, folders_in, load_listing, look_at, scan
 from alkit.data.imageset import ImageSet
-from alkit.data.pixels import FilePixels, decoding_threads
+from alkit.data.pixels import FilePixels
+from alkit.data.splits import split_kind
 from alkit.data.storage import data_folder
 from alkit.errors import ConfigError, DataError
 
@@ -35,16 +36,23 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     `skip_broken` looks at every file's header once, which takes minutes.
     """
     listing = scan_imagenet(root, "imagenet")
-    size = options["image_size"] or 224
-    kept, notes = np.arange(len(listing.names)), {}
-    if options["skip_broken"]:
-        readable = np.fromiter(decoding_threads().map(_readable, _paths(listing)), bool, len(kept))
-        skipped = [listing.names[place] for place in np.flatnonzero(~readable)]
-        kept = kept[readable]
-        notes = {"files_skipped": len(skipped), "skipped": skipped[:20]} if skipped else {}
+    size, notes = options["image_size"] or 224, {}
+    kept = np.arange(len(listing.names))
+    # a JPEG has 8 bits: of the others the data set's scale has to be known
+    looked = kept if options["skip_broken"] else [p for p in kept if not _is_jpeg(listing.names[p])]
+    looks, broken = look_at([f"{listing.root}/{listing.names[place]}" for place in looked], options["skip_broken"])
+    if broken:
+        gone = [looked[place] for place in broken]
+        kept = np.setdiff1d(kept, gone)
+        notes = {"files_skipped": len(gone), "skipped": [listing.names[place] for place in gone[:20]]}
+    scales = scales_of(look.span for look in looks.values() if look.span is not None)
+    if str(scales):
+        notes["bit_depth"] = str(scales)
+    if listing.unused:
+        notes["folders_not_used"] = list(listing.unused)
     names = np.array([os.fsencode(name) for name in listing.names])[kept]
     whole = ImageSet(
-        "imagenet", FilePixels(listing.root, names, size), torch.from_numpy(listing.labels[kept]),
+        "imagenet", FilePixels(listing.root, names, size, scales=scales), torch.from_numpy(listing.labels[kept]),
         listing.class_names, *IMAGENET_STATISTICS, "resized_crop_flip", notes,
     )  # fmt: skip
     train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
@@ -60,7 +68,7 @@ def scan_imagenet(root: Path | None, name: str) -> Listing:
     """The files in `root`, or in `root/name`; `DataError` that says how they should lie."""
     folder = data_folder(root).absolute()
     place = folder / name if (folder / name).is_dir() else folder
-    if not any((place / part).is_dir() for part in TRAIN_FOLDERS):
+    if not _has_training(place):
         files = f"{_TRAIN_PARTS[0]} to {_TRAIN_PARTS[-1]} and {_TEST_PART}, or " if name == "imagenet64" else ""
         raise DataError(
             f"{place}: no {name} here; expected {files}train/CLASS/*.JPEG and val/CLASS/*.JPEG (or train_task12/ and "
@@ -78,21 +86,17 @@ def scan_imagenet(root: Path | None, name: str) -> Listing:
 def imagenet_files(name: str, root: Path | None) -> list[Path]:
     """The folder that holds `imagenet` or `imagenet64`, where it is."""
     base = data_folder(root).absolute()
-    marks = [*TRAIN_FOLDERS, *([_TEST_PART] if name == "imagenet64" else [])]
     places = [base / name] if root is None else [base / name, base]
-    return [place for place in places if any((place / mark).exists() for mark in marks)][:1]
+    parts = name == "imagenet64"
+    return [place for place in places if _has_training(place) or (parts and (place / _TEST_PART).exists())][:1]
 
 
-def _paths(listing: Listing) -> Iterator[Path]:
-    return (listing.root / name for name in listing.names)
+def _has_training(place: Path) -> bool:
+    return place.is_dir() and any(split_kind(folder.name) == "train" for folder in folders_in(place))
 
 
-def _readable(path: Path) -> bool:
-    try:
-        decode.look(path)
-    except decode.ImageFileError:
-        return False
-    return True
+def _is_jpeg(name: str) -> bool:
+    return name.lower().endswith((".jpg", ".jpeg"))
 
 
 # --- ImageNet at 64 -------------------------------------------------------------------------------------------------

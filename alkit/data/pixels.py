@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from alkit.data import decode
+from alkit.data.depth import Scales
 
 _CAN_ADVISE = hasattr(mmap, "MADV_RANDOM") and hasattr(mmap, "MADV_WILLNEED")
 
@@ -142,7 +143,7 @@ class FilePixels:
 
     `names` (N,) are paths below `root` as bytes. Without `crops` an image's shorter side is resized to `size`·256/224
     and the centre `size` × `size` is taken; with them (in training) a random-resized crop is, mirrored by half, that
-    depends on the draws alone.
+    depends on the draws alone. `scales` are the data set's for images of more than 8 bits.
     """
 
     root: Path
@@ -151,6 +152,7 @@ class FilePixels:
     channels: int = 3
     decodes: bool = True
     prefetch: int = 3
+    scales: Scales | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -163,7 +165,7 @@ class FilePixels:
 
         def one(place: int) -> None:
             path = self.root / os.fsdecode(names[place])
-            out[place] = decode.decode_for_batch(path, self.size, self.channels, drawn[place])
+            out[place] = decode.decode_for_batch(path, self.size, self.channels, drawn[place], self.scales)
 
         list(decoding_threads().map(one, range(len(names))))
         return torch.from_numpy(out).permute(0, 3, 1, 2)
