@@ -20,9 +20,9 @@ import pandas as pd
 import pytest
 from synthetic_study import PLANTED, TRAINING, write_study
 
-from alkit import calibration, published, records, statistics, summary
+from alkit import calibration, plots, published, records, statistics, summary
 from alkit.errors import CheckpointError
-from alkit.summary import page, queried, report, tables
+from alkit.summary import calibrated, cautions, page, queried, report, tables, verdict
 
 EVIL = "<script>alert(1)</script>"
 
@@ -75,16 +75,21 @@ def test_results_are_the_means_of_the_records(study: Path) -> None:
     assert table.loc["random", "labels to baseline"] == pytest.approx(100)
     assert table.loc["oo4al", "share of its labels"] < 95
     assert np.isnan(table.loc["whole_dataset", "area"])
-    assert table.index[0] in ("oo4al", "oo4al_deep")
+    assert table.index[0] == "whole_dataset"
+    assert set(table.index[1:3]) == {"oo4al", "oo4al_deep"}
+    low, high = (table.loc["cmam", end] for end in ("low", "high"))
+    assert low < table.loc["cmam", "accuracy"] < high
+    assert high - low == pytest.approx(2 * 2.776 * table.loc["cmam", "sd"] / 5**0.5, rel=1e-3), "Student's, 5 seeds"
 
 
 def test_planted_differences_are_found_and_identical_methods_are_not_told_apart(study: Path) -> None:
     found = tables.pairs(summary.open_study(study), "area").set_index(["a", "b"])
-    assert found.loc[("random", "oo4al"), "p_holm"] < 0.05
-    assert found.loc[("random", "cmam"), "p_holm"] < 0.05
-    assert found.loc[("random", "ranked_margin"), "p_holm"] > 0.05
-    assert found.loc[("oo4al", "oo4al_deep"), "p_holm"] > 0.05
-    said = tables.sentences(found.reset_index())
+    assert found.loc[("oo4al", "random"), "p_holm"] < 0.05
+    assert found.loc[("cmam", "random"), "p_holm"] < 0.05
+    assert found.loc[("ranked_margin", "random"), "p_holm"] > 0.05
+    either = [pair for pair in found.index if set(pair) == {"oo4al", "oo4al_deep"}]
+    assert found.loc[either[0], "p_holm"] > 0.05
+    said = tables.sentences(found.reset_index(), most=20)
     assert any(re.match(r"oo4al is 2\.\d points above random \(.*, shown: ", line) for line in said)
     assert any({"random", "ranked_margin"} < set(line.split()) and ", not shown: " in line for line in said)
 
@@ -103,8 +108,8 @@ def test_runs_of_one_label_made_with_other_parameters_are_named(study: Path, tmp
     record = json.loads(file.read_text())
     record["params"]["epochs"] = 7
     file.write_text(json.dumps(record))
-    assert tables.unlike(summary.open_study(tmp_path / "mixed")) == ["cmam"]
-    assert tables.unlike(summary.open_study(study)) == []
+    assert cautions.unlike(summary.open_study(tmp_path / "mixed")) == ["cmam"]
+    assert cautions.unlike(summary.open_study(study)) == []
 
 
 def test_the_protocol_says_what_a_variant_has_for_itself(study: Path) -> None:
@@ -118,7 +123,7 @@ def test_several_data_sets_are_not_averaged(study: Path, tmp_path: Path) -> None
     write_study(folder / "x", {"margin": 0.0}, seeds=1, dataset="two_moons")
     opened = summary.open_study(folder)
     assert set(opened.frame["dataset"]) == {"digits"}
-    assert opened.left_out == ["two_moons (1 runs)"]
+    assert opened.left_out == ["two_moons (1 run)"]
 
 
 # --- what was asked for ---
@@ -158,7 +163,7 @@ def test_temperature_of_each_half_comes_from_the_other() -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, 400)
     logits = 6 * draw.normal(size=(400, 4)) + 2 * np.eye(4)[labels]
-    before, correct, after, heat = report.rescaled(logits, labels)
+    before, correct, after, heat = calibrated.rescaled(logits, labels)
     assert len(set(heat)) == 2
     side = heat == heat[0]
     assert heat[0] == pytest.approx(calibration.fit_temperature(logits[~side], labels[~side]))
@@ -212,7 +217,8 @@ def test_a_half_finished_study_says_so(built: Path) -> None:
     text = (built / "summary.html").read_text()
     assert "28 of 30 runs have finished (1 failed, 1 missing)" in text
     assert ["cmam", "4", "missing", "", "", "not started"] in cells(built, "unfinished")
-    assert "different numbers of finished seeds" in text
+    assert "different finished seeds" in text
+    assert text.index("28 of 30 runs") < text.index("<nav"), "real warnings stand at the top"
 
 
 def test_the_page_has_no_script_and_fetches_nothing(built: Path) -> None:
@@ -292,7 +298,8 @@ def test_without_arrays_or_images_the_numbers_are_still_there(
     for file in folder.glob("*/*/result.json"):
         file.write_text(file.read_text().replace('"dataset": "digits"', '"dataset": "cifar10"'))
     text = shown(folder, tmp_path / "out", capsys)
-    assert "Not shown: " in text
+    assert text.count("Reliability diagrams are not shown") == 2, "as HTML and as text, once"
+    assert text.count("not shown image by image") == 2, "one line, not one a picture"
     assert (tmp_path / "out" / "tables" / "results.csv").exists()
     assert "not run here" in text, "the published numbers of the data set stand there all the same"
     saved = pd.read_csv(tmp_path / "out" / "tables" / "published.csv", keep_default_na=False)
@@ -302,24 +309,183 @@ def test_without_arrays_or_images_the_numbers_are_still_there(
     assert joined.to_numpy().tolist() == listed.to_numpy().tolist(), "each number leads to its source and what differs"
 
 
-def test_of_many_pairs_the_sentences_are_of_the_baseline_and_of_what_is_shown_of_the_best(study: Path) -> None:
+def test_of_many_pairs_what_is_shown_is_said_first_and_the_rest_counted(study: Path) -> None:
     found = tables.pairs(summary.open_study(study), "area")
-    said = tables.sentences(found)
-    with_best = [(a, b) for a, b, p in zip(found.a, found.b, found.p_holm, strict=True) if "random" in (a, b) or (
-        p < 0.05 and {"oo4al", "oo4al_deep"} & {a, b})]  # fmt: skip
-    assert 4 <= len(said) <= len(with_best) < len(found)
-    shown = [", shown: " in line for line in said]
-    assert shown == sorted(shown, reverse=True), "what is shown comes first"
-    assert sum("random" in line for line in said) == 4
-    assert len(tables.sentences(found.head(3))) == 3, "of few pairs all"
+    said = tables.sentences(found, most=6)
+    shown = [", shown: " in line for line in said[:-1]]
+    assert shown == sorted(shown, reverse=True)
+    assert said[-1] == f"{len(found) - 6} more pairs are in the table."
+    everything = tables.sentences(found, most=50)
+    assert len(everything) == len(found)
+    assert sum(", not shown: " in line for line in everything) == sum(found["p_holm"] >= 0.05)
+    assert tables.sentences(found, most=len(found) - 1)[-1] == "1 more pair is in the table."
+
+
+def test_one_order_of_methods_in_legend_tables_and_tests(study: Path) -> None:
+    opened = summary.open_study(study)
+    last = opened.frame[opened.frame.cycle == opened.frame.groupby("path").cycle.transform("max")]
+    means = last.groupby("label").accuracy.mean()
+    assert opened.labels == list(means.sort_values(ascending=False).index)
+    legend = plots.curves(opened.frame).axes[0].get_legend()
+    assert [text.get_text().split(" (")[0] for text in legend.get_texts()] == opened.labels
+    for table in (tables.results, tables.calibration, tables.completeness, tables.times):
+        assert list(table(opened)["label"]) == opened.labels
+    pairs = tables.pairs(opened, "accuracy")
+    assert list(dict.fromkeys(pairs["a"])) == [name for name in opened.active if name != "random"]
+    assert "random" not in set(pairs["a"]), "a difference to the baseline is never the baseline minus a method"
+
+
+# --- what is said first ---
+
+
+def drawn(gains: dict[str, float], seeds: int, start: int) -> summary.StudyFolder:
+    """A study in memory, two cycles a run: the gains, one luck a seed for all, and noise of one point."""
+    draw = np.random.default_rng(start)
+    luck, rows = draw.normal(0.8, 0.02, seeds), []
+    for label, gain in gains.items():
+        for seed in range(seeds):
+            for cycle in (1, 2):
+                accuracy = luck[seed] + (cycle - 2) * 0.1 + gain + 0.01 * draw.standard_normal()
+                rows.append((label, label, seed, cycle, 20 * cycle, accuracy, f"{label}/{seed}"))
+    names = ["label", "method", "seed", "cycle", "labelled", "accuracy", "path"]
+    frame = pd.DataFrame(rows, columns=names).assign(dataset="digits", **dict.fromkeys(records.MEASURES[1:], np.nan))
+    state = frame.drop_duplicates("path")[["label", "seed", "path"]].assign(state="finished")
+    return summary.StudyFolder(Path("nowhere"), Path("nowhere"), frame, state, ())
+
+
+def claims(lines: list[str]) -> bool:
+    return any(re.search(r"(?<!not )shown( to be|:)", line) for line in lines)
+
+
+def test_of_studies_of_equal_methods_one_in_twenty_has_something_shown_in_its_verdict() -> None:
+    gains = dict.fromkeys(("random", "a", "b", "c"), 0.0)
+    said = [verdict.verdict(drawn(gains, 5, start)) for start in range(150)]
+    rate = np.mean([claims(lines) for lines in said])
+    assert 0 < rate < 0.05 + 2 * (0.05 * 0.95 / 150) ** 0.5
+    assert {len(lines) for lines in said} == {5}
+
+
+def test_a_planted_difference_is_in_the_verdict() -> None:
+    lines = verdict.verdict(drawn({"random": 0.0, "same": 0.0, "better": 0.06, "worse": -0.06}, 6, 1))
+    assert lines[0] == "4 methods on digits, 6 seeds each, 20 to 40 labels; all 24 runs have finished."
+    assert lines[1] == (
+        "Final accuracy, shown to be above random: better; shown to be below random: worse; not shown to differ from "
+        "it: 1 method (Holm's correction for 6 comparisons)."
+    )
+    assert re.match(r"(better is .* above random|random is .* above worse) \(95% interval .*, shown: ", lines[2])
+    assert "is that of better, 8" in lines[3]
+    assert lines[3].endswith("it is shown to be above same, worse and random, of 3 others.")
+    assert claims(lines)
+
+
+def test_a_verdict_of_little_claims_nothing() -> None:
+    lines = verdict.verdict(drawn({"random": 0.0, "better": 0.3}, 1, 0))
+    assert lines[1] == "No two methods share more than 1 seed: nothing can be tested, so nothing is shown."
+    assert "both runs have finished" in lines[0]
+    two = verdict.verdict(drawn({"random": 0.0, "better": 0.02}, 2, 0))
+    assert two[1] == "Final accuracy: better is not shown to differ from random."
+    assert "(range " in two[2]
+    alone = verdict.verdict(drawn({"margin": 0.0}, 3, 0))
+    assert alone[1].startswith("Fewer than two methods")
+    assert not any(map(claims, (lines, two, alone)))
+
+
+def test_the_page_begins_with_the_title_the_verdict_and_the_contents(built: Path) -> None:
+    text = (built / "summary.html").read_text()
+    assert "<h1>A study with planted truth</h1>" in text
+    assert "Summary of a study" not in text
+    assert text.index("<h1>") < text.index('class="verdict"') < text.index("<nav") < text.index("<h2")
+    targets = re.findall(r'href="#([^"]+)"', re.findall(r"<nav.*?</nav>", text)[0])
+    assert len(targets) == text.count("<h2 ") == 9
+    assert all(f'id="{place}"' in text for place in targets)
+
+
+def test_a_caution_names_the_parameter_that_differs_and_a_file_a_seed_is_none(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    for seed in range(5):
+        file = tmp_path / "mixed" / "random" / f"seed-{seed}" / "result.json"
+        record = json.loads(file.read_text())
+        record["params"]["pretext_losses"] = f"pretext/rotation-seed-{seed}-0123abc{seed}.npz"
+        file.write_text(json.dumps(record))
+    assert cautions.cautions(summary.open_study(tmp_path / "mixed")) == []
+    file = tmp_path / "mixed" / "cmam" / "seed-3" / "result.json"
+    record = json.loads(file.read_text())
+    record["params"]["epochs"] = 7
+    file.write_text(json.dumps(record))
+    assert cautions.cautions(summary.open_study(tmp_path / "mixed")) == [
+        "The runs of cmam were not all made with the same parameters: do not average them (epochs: the default or 7)."
+    ]
+
+
+def test_runs_on_other_images_are_named(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    labels = summary.open_study(study).labels
+
+    def give(label: str, seed: int, digest: str) -> None:
+        file = tmp_path / "mixed" / label / f"seed-{seed}" / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"images": {"train": digest, "test": "t"}}))
+
+    for label in labels:
+        for seed in range(5):
+            give(label, seed, "one")
+    assert cautions.cautions(summary.open_study(tmp_path / "mixed")) == []
+    for seed in range(5):
+        give("random", seed, "other")
+    (line,) = cautions.cautions(summary.open_study(tmp_path / "mixed"))
+    assert line == "random had other images than whole_dataset: they are not to be compared."
+    give("cmam", 2, "other")
+    lines = cautions.cautions(summary.open_study(tmp_path / "mixed"))
+    assert "The runs of cmam did not all have the same images: do not average them." in lines
+
+
+# --- calibration ---
+
+
+def test_older_records_are_measured_again_in_the_bins_of_their_protocol(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "random", tmp_path / "old" / "random")
+    for file in (tmp_path / "old").rglob("result.json"):
+        record = json.loads(file.read_text())
+        record["params"]["calibration_bins"] = 100
+        arrays = records.read_predictions(file.parent)
+        for cycle in record["cycles"]:
+            del cycle["bins"], cycle["gap"]
+            cycle["accuracy"] = float(arrays["correct"][cycle["cycle"] - 1].mean())
+        file.write_text(json.dumps(record))
+    shutil.copytree(tmp_path / "old", tmp_path / "bare", ignore=shutil.ignore_patterns("*.npz"))
+    frame = summary.open_study(tmp_path / "old").frame
+    assert set(frame.bins) == {15}
+    row = frame[(frame.seed == 1) & (frame.cycle == 3)].iloc[0]
+    arrays = records.read_predictions(row.path)
+    errors = calibration.calibration_errors(arrays["confidence"][2], arrays["correct"][2], 15)
+    assert (row.ece, row.gap, row.oe, row.ace) == (errors.ece, errors.gap, errors.oe, errors.ace)
+    bare = summary.open_study(tmp_path / "bare")
+    assert set(bare.frame.bins) == {100}, "without predictions they stay, and say their bins"
+    assert set(tables.calibration(bare)["bins"]) == {"100"}
+    assert records.load_runs(tmp_path / "old").gap.isna().all(), "the records themselves are as they were"
+
+
+def test_the_number_over_a_picture_is_the_number_in_the_table(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    monkeypatch.setattr(page, "figure", lambda _, name, fig, alt: found.setdefault(name, fig))
+    opened = summary.open_study(study, tmp_path)
+    calibrated.is_it_calibrated(opened)
+    table = tables.calibration(opened).set_index("label")
+    for name, over in (("reliability", "{}, cycle 5"), ("temperature_scaling", "{}, before")):
+        titles = dict(axis.get_title().split("\n") for axis in found[name].axes if "\n" in axis.get_title())
+        for label in ("random", "oo4al"):
+            said = f"ECE {table.loc[label, 'ece']:.3f} (15 bins), gap {table.loc[label, 'gap']:+.3f}".replace("-", "−")
+            assert titles[over.format(label)] == said
+    assert found["ece"].axes[0].get_ylabel() == "ECE (15 bins)"
 
 
 def test_every_bin_of_every_cycle_is_in_the_table(built: Path) -> None:
     rows = pd.read_csv(built / "tables" / "reliability.csv")
     assert set(rows.cycle) == {1, 2, 3, 4, 5}
-    predictions = [records.read_predictions(built / "oo4al" / f"seed-{seed}") for seed in range(3)]
+    predictions = [records.read_predictions(built / "oo4al" / f"seed-{seed}") for seed in range(5)]
     part = rows[(rows.label == "oo4al") & (rows.cycle == 2)]
-    assert part.images.sum() == 3 * len(predictions[0]["labels"])
+    assert part.images.sum() == 5 * len(predictions[0]["labels"])
     correct = sum(int(p["correct"][1].sum()) for p in predictions)
     assert (part.images * part.accuracy).sum() == pytest.approx(correct, abs=0.1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from alkit.plots.curves import attribution_bars, curves, penalty_heatmap
 from alkit.plots.dataset import augmented, class_counts, class_profile, class_samples, points, samples
 from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, query_rows, redundancy_curves
-from alkit.plots.reliability import BINS, before_and_after, reliability_by_cycle
+from alkit.plots.reliability import BINS, before_and_after, calibration_note, reliability_by_cycle
 from alkit.plots.run import accuracy_curve, calibration_curve, reliability
 from alkit.plots.style import Style, method_style, styles
 
@@ -20,6 +20,7 @@ __all__ = [
     "augmented",
     "before_and_after",
     "calibration_curve",
+    "calibration_note",
     "class_counts",
     "class_histogram",
     "class_profile",

@@ -15,11 +15,14 @@ NAMES = {
     "accuracy": ("accuracy", "Accuracy on the test images"),
     "nll": ("NLL (nats)", "Negative log-likelihood, lower is better"),
     "ece": ("ECE", "Expected calibration error, lower is better"),
+    "gap": ("mean confidence − accuracy", "Signed gap: above 0 overconfident, below 0 underconfident"),
     "oe": ("OE", "Overconfidence error, lower is better"),
     "brier": ("Brier score", "Brier score, lower is better"),
     "ace": ("adaptive ECE", "Adaptive calibration error, lower is better"),
 }
 """What a measure is called on an axis and in a title."""
+IN_BINS = ("ece", "oe", "ace")
+"""Measures that depend on a number of bins, which then is said."""
 FEW_SEEDS = 10
 """Up to this many seeds the single runs are shown as points too."""
 
@@ -42,9 +45,9 @@ def curves(
 ) -> Figure:
     """`metric` of every label of a study against labelled images.
 
-    `frame` is what `records.load_runs` gave. Runs on the whole pool are a horizontal line above the others'
-    curves, or points if there are no others. `published` has the columns `method`, `labelled` and `accuracy`, and is
-    drawn dashed in its method's colour.
+    `frame` is what `records.load_runs` gave; the legend has its labels in the order of its rows. Runs on the whole
+    pool are a horizontal line above the others' curves, or points if there are no others. `published` has the columns
+    `method`, `labelled` and `accuracy`, and is drawn dashed in its method's colour.
     """
     fig, axes = figure(width=9.6, height=height_for(frame["label"].nunique(), 5.2))
     axis = axes[0, 0]
@@ -52,7 +55,8 @@ def curves(
         drawn, seeds = draw_curves(axis, frame, metric)
         if published is not None and metric == "accuracy" and len(published):
             draw_published(axis, published, drawn)
-        axis.set(title=plain(title or NAMES[metric][1]), xlabel="labelled images", ylabel=NAMES[metric][0])
+        name = NAMES[metric][0] + (_bins(frame) if metric in IN_BINS else "")
+        axis.set(title=plain(title or NAMES[metric][1]), xlabel="labelled images", ylabel=name)
         few, many = min(seeds, default=0), max(seeds, default=0)
         count = f"{few}" if few == many else f"{few} to {many}"
         note = f"mean over {count} {'seed' if many == 1 else 'seeds'}"
@@ -62,12 +66,16 @@ def curves(
             beside = frame["label"].nunique() > 1 and frame["labelled"].nunique() > 1
             note += "\n(beside their curve, to be told apart)" if beside else ""
         if axis.has_data():
-            lines = sorted(axis.get_legend_handles_labels()[0], key=lambda line: -line.get_ydata()[-1])  # as they end
-            axis.legend(handles=lines, title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
+            axis.legend(title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
                         alignment="left", title_fontsize=9, handlelength=3.2)  # fmt: skip
         if metric == "accuracy":
             percent_axis(axis)
     return fig
+
+
+def _bins(frame: pd.DataFrame) -> str:
+    found = sorted({int(bins) for bins in frame["bins"].dropna()}) if "bins" in frame else []
+    return f" ({' or '.join(map(str, found))} bins)" if found else ""
 
 
 def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str, Style], list[int]]:

@@ -16,15 +16,24 @@ from alkit.plots.style import figure, in_style, percent_axis, plain
 Array = npt.NDArray[Any]
 
 BINS = 15
-"""Bins of a diagram; a run's own ECE has `calibration_bins` of them."""
+"""Bars of a diagram."""
 FEW = 10
 """Bins of fewer images are drawn pale: their accuracy says little."""
 
 
 def draw_reliability(
-    axis: Axes, confidence: Array, correct: Array, bins: int = BINS, counts: bool = True, title: str = ""
+    axis: Axes,
+    confidence: Array,
+    correct: Array,
+    bins: int = BINS,
+    counts: bool = True,
+    title: str = "",
+    note: str | None = None,
 ) -> None:
-    """Accuracy a bin of confidence (bars), the diagonal, and how far each bin is from it; counts along the top."""
+    """Accuracy a bin of confidence (bars), the diagonal, and how far each bin is from it; counts along the top.
+
+    `note` is written over it: what a table says of these images, or else the ECE of these bars.
+    """
     errors = calibration_errors(confidence, correct, bins)
     table = errors.bins
     middle, width = (table.edges[:-1] + table.edges[1:]) / 2, 1 / bins
@@ -40,10 +49,15 @@ def draw_reliability(
     if counts:
         for place, count in zip(middle[used], table.count[used], strict=True):
             axis.text(place, 1.03, f"{count}", rotation=90, ha="center", va="bottom", fontsize=7.5)
-    note = f"ECE {errors.ece:.3f}, accuracy {errors.accuracy:.1%}"
-    axis.set_title(f"{title}\n{note}" if title else note, fontsize=9)
+    below = calibration_note(errors.ece, errors.gap, bins) if note is None else note
+    axis.set_title(f"{title}\n{below}" if title else below, fontsize=9)
     axis.set(xlim=(0, 1), ylim=(0, 1.3 if counts else 1.02), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
     percent_axis(axis)
+
+
+def calibration_note(ece: float, gap: float, bins: int | str) -> str:
+    """What is written over a diagram: the error, its bins, and the mean confidence less the accuracy."""
+    return f"ECE {ece:.3f} ({bins} bins), gap {gap:+.3f}".replace("-", "−")
 
 
 def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS) -> None:
@@ -53,10 +67,16 @@ def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS) -> None:
     axis.set(xlim=(0, 1))
 
 
-def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles: list[int], bins: int = BINS) -> Figure:
+def reliability_by_cycle(
+    predictions: Mapping[str, Mapping[str, Array]],
+    cycles: list[int],
+    bins: int = BINS,
+    notes: Mapping[tuple[str, int], str] | None = None,
+) -> Figure:
     """Diagram and confidence histogram of each label (row) and cycle (column, from 1), over the images of its seeds.
 
-    `predictions` maps a label to `confidence` and `correct`, both (cycles, n).
+    `predictions` maps a label to `confidence` and `correct`, both (cycles, n); `notes` a label and cycle to what is
+    written over its diagram.
     """
     rows = max(1, len(predictions))
     fig, axes = figure(2 * rows, len(cycles), width=min(10.5, 2.3 * len(cycles) + 0.6), height=2.75 * rows + 0.3,
@@ -70,7 +90,8 @@ def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles:
                     below.axis("off")
                     continue
                 confidence, correct = arrays["confidence"][cycle - 1], arrays["correct"][cycle - 1]
-                draw_reliability(above, confidence, correct, bins, title=plain(f"{label}, cycle {cycle}"))
+                note = (notes or {}).get((label, cycle))
+                draw_reliability(above, confidence, correct, bins, title=plain(f"{label}, cycle {cycle}"), note=note)
                 draw_confidence(below, confidence, bins)
                 above.tick_params(labelbottom=False)
                 below.tick_params(labelbottom=True)
@@ -81,17 +102,23 @@ def reliability_by_cycle(predictions: Mapping[str, Mapping[str, Array]], cycles:
     return fig
 
 
-def before_and_after(pairs: Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]], bins: int = BINS) -> Figure:
+def before_and_after(
+    pairs: Mapping[str, tuple[tuple[Array, Array], tuple[Array, Array]]],
+    bins: int = BINS,
+    notes: Mapping[str, tuple[str, str]] | None = None,
+) -> Figure:
     """Confidence before and after temperature scaling, a row a label: diagrams and histograms of both.
 
-    `pairs` maps a label to ((confidence, correct) before, (confidence, correct) after), each (n,).
+    `pairs` maps a label to ((confidence, correct) before, (confidence, correct) after), each (n,), `notes` to what is
+    written over the two.
     """
     rows = max(1, len(pairs))
     fig, axes = figure(rows, 3, width=10.5, height=2.6 * rows + 0.3)
     with in_style():
         for line, (label, states) in zip(axes, pairs.items(), strict=False):
-            for axis, (confidence, correct), when in zip(line, states, ("before", "after"), strict=False):
-                draw_reliability(axis, confidence, correct, bins, title=plain(f"{label}, {when}"))
+            said = (notes or {}).get(label, (None, None))
+            for axis, (confidence, correct), when, note in zip(line, states, ("before", "after"), said, strict=False):
+                draw_reliability(axis, confidence, correct, bins, title=plain(f"{label}, {when}"), note=note)
             line[0].set_ylabel("accuracy")
             edges = list(np.arange(bins + 1) / bins)
             for (confidence, _), when, colour in zip(states, ("before", "after"), ("#0072B2", "#D55E00"), strict=True):

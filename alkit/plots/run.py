@@ -30,7 +30,8 @@ def calibration_curve(records: Records, title: str = "Calibration") -> Figure:
     fig, axes = figure()
     axis = axes[0, 0]
     with in_style():
-        for key, name, look in (("ece", "ECE", "o-"), ("oe", "overconfidence error", "s--")):
+        bins = f" ({records[0]['bins']} bins)" if records and records[0].get("bins") else ""
+        for key, name, look in (("ece", f"ECE{bins}", "o-"), ("oe", f"overconfidence error{bins}", "s--")):
             axis.plot([r["labelled"] for r in records], [r[key] for r in records], look, label=name,
                       color="#0072B2" if key == "ece" else "#D55E00")  # fmt: skip
         axis.set(title=plain(title), xlabel="labelled images", ylabel="error", ylim=(0, None))
@@ -47,7 +48,7 @@ def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: in
     number = range(len(predictions["confidence"]))[cycle] + 1
     fig, axes = figure(2, 1, width=5.4, height=5.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     with in_style():
-        name = plain(title or f"Reliability on the test images, cycle {number}, {bins} bins")
+        name = plain(title or f"Reliability on the test images, cycle {number}")
         draw_reliability(axes[0, 0], confidence, correct, bins, title=name)
         draw_confidence(axes[1, 0], confidence, bins)
         axes[0, 0].set_ylabel("accuracy in the bin")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alkit.errors import CheckpointError
 from alkit.files import for_papermill, write_text
-from alkit.summary.study import StudyFolder, open_study
+from alkit.summary.study import StudyFolder, open_study, title_of
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
 
@@ -46,7 +46,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
             raise CheckpointError(f"{study_dir}: the summary's cell {error.exec_count} failed ({reason})") from None
         written = (aside / "summary.ipynb").read_text(encoding="utf-8")  # it names where it is, not where it was made
         write_text(aside / "summary.ipynb", written.replace(str(aside), str(study)))
-        write_text(aside / "summary.html", page.page(aside / "summary.ipynb", f"{study.name}: summary"))
+        write_text(aside / "summary.html", page.page(aside / "summary.ipynb", title_of(study)))
         _move(aside, study)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

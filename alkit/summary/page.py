@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import html
+import re
+from collections.abc import Callable
+from functools import wraps
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from IPython.display import Image, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from alkit.errors import AlkitError
 from alkit.files import atomic_write, write_text
 from alkit.summary.study import StudyFolder
 from alkit.summary.tables import Format, text
@@ -30,10 +34,34 @@ h3 { font-size: 1.1em; margin: 1.6em 0 0.4em; } p, ul { max-width: 52em; } code 
 table.alkit { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; white-space: nowrap; }
 table.alkit th, table.alkit td { padding: 3px 7px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
-table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: nowrap; } table.alkit .n { text-align: right; }
+table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; } table.alkit .n { text-align: right; }
 table.alkit td.n { white-space: nowrap; } details { margin: 0.8em 0; } summary { cursor: pointer; }
 p.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: 0.4em 0.8em; }
+ul.verdict { font-size: 1.07em; padding: 0.7em 1em 0.7em 2em; background: #f2f6fa; border-left: 4px solid #0072b2; }
+ul.verdict li { margin: 0.25em 0; } nav ul { padding: 0; } nav li { display: inline-block; margin: 0 1.2em 0.2em 0; }
 """  # noqa: E501
+
+
+MOST_DIAGRAMS = 12
+"""Labels of which reliability diagrams and bought images are shown."""
+
+Section = Callable[[StudyFolder], None]
+
+
+def section(function: Section) -> Section:
+    """A section that does not apply leaves one line: no run has finished, or a file that it needs is not there."""
+
+    @wraps(function)
+    def shown(study: StudyFolder) -> None:
+        if not len(study.frame) and function.__name__ not in ("what_it_is", "what_there_is"):
+            say("Nothing to show yet: no run of this study has finished.")
+            return
+        try:
+            function(study)
+        except AlkitError as error:
+            say(f"Not shown: {error}")
+
+    return shown
 
 
 def say(*lines: str, warn: bool = False) -> None:
@@ -42,10 +70,24 @@ def say(*lines: str, warn: bool = False) -> None:
     _show("".join(f"<p{kind}>{html.escape(line)}</p>" for line in lines), "\n".join(lines))
 
 
-def items(lines: list[str]) -> None:
-    """Show lines of plain text as a list."""
+def explain(title: str, *lines: str) -> None:
+    """Show lines of the kit's own, `*emphasis*` and code marked, after a click; a table's columns are explained so."""
+    marked = "".join(f"<li>{_marked(line)}</li>" for line in lines)
+    _show(f"<details><summary>{html.escape(title)}</summary><ul>{marked}</ul></details>", "\n".join(lines))
+
+
+def _marked(line: str) -> str:
+    """A line as HTML with the emphasis and code of Markdown."""
+    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", escaped)
+
+
+def items(lines: list[str], verdict: bool = False) -> None:
+    """Show lines of plain text as a list; that of a `verdict` stands out."""
     if lines:
-        _show("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>", "\n".join(lines))
+        kind = ' class="verdict"' if verdict else ""
+        marked = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        _show(f"<ul{kind}>{marked}</ul>", "\n".join(lines))
 
 
 def heading(line: str, level: int = 3) -> None:
@@ -112,14 +154,24 @@ def _smaller(stream: BytesIO) -> bytes:
 
 
 def page(notebook: Path, title: str) -> str:
-    """The executed notebook as one HTML page: results without code, pictures inside, no scripts, nothing fetched."""
-    from nbconvert import HTMLExporter
+    """The executed notebook as one HTML page: results without code, pictures inside, no scripts, nothing fetched.
 
+    Cells tagged `notebook-only` are left out. Before the first section stands a list of the sections.
+    """
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    remove = Config(TagRemovePreprocessor={"enabled": True, "remove_cell_tags": ["notebook-only"]})
     exporter = HTMLExporter(
         template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
-        embed_images=True,
+        embed_images=True, config=remove,
     )  # fmt: skip
     body, _ = exporter.from_filename(str(notebook))
+    sections = re.findall(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body)
+    listed = "".join(f'<li><a href="#{place}">{name}</a></li>' for place, name in sections)
+    start = body.find('<h2 id="')
+    if sections:
+        body = f'{body[:start]}<nav aria-label="Contents"><ul>{listed}</ul></nav>{body[start:]}'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

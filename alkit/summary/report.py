@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial, wraps
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from alkit import calibration, plots, published
-from alkit.errors import AlkitError
-from alkit.plots.curves import NAMES
-from alkit.statistics import LEVEL
+from alkit import plots, published
+from alkit.data import ImageSet
+from alkit.statistics import is_shown
 from alkit.summary import page, queried, tables
-from alkit.summary.study import StudyFolder
+from alkit.summary.calibrated import is_it_calibrated
+from alkit.summary.cautions import at_the_first_cycle, cautions
+from alkit.summary.page import MOST_DIAGRAMS, section
+from alkit.summary.study import BASELINE, StudyFolder, title_of
 from alkit.summary.tables import fixed, whole
-
-Section = Callable[[StudyFolder], None]
-MOST_DIAGRAMS = 12
-MOST_CYCLES = 5
-"""Columns of the reliability diagrams; the table of them has every cycle."""
-
-
-def section(function: Section) -> Section:
-    """A section of a study without finished runs says so; one that lacks a file says which."""
-
-    @wraps(function)
-    def shown(study: StudyFolder) -> None:
-        if not len(study.frame) and function.__name__ not in ("what_it_is", "what_there_is"):
-            page.say("Nothing to show yet: no run of this study has finished.")
-            return
-        try:
-            function(study)
-        except AlkitError as error:
-            page.say(f"Not shown: {error}", warn=True)
-
-    return shown
+from alkit.summary.verdict import verdict
+from alkit.words import counted, every
 
 
 @section
 def what_it_is(study: StudyFolder) -> None:
-    """The study's title and description."""
-    page.heading(study.title, level=2)
+    """The study's title, the verdict of its tests, its cautions and its description."""
+    page.heading(title_of(study.path), level=1)
+    page.items(verdict(study), verdict=True)
+    page.say(*cautions(study), warn=True)
     if study.file is not None and study.file.description:
         page.say(" ".join(study.file.description.split()))
 
@@ -51,22 +35,12 @@ def what_there_is(study: StudyFolder) -> None:
     """Which runs are finished, and what became of the others."""
     state = study.state
     done = int((state["state"] == "finished").sum())
-    if done == len(state) and done and not study.problems:
-        page.say(f"Complete: all {done} runs have finished.")
-    else:
-        counts = state["state"].value_counts()
-        rest = ", ".join(f"{counts[name]} {name}" for name in ("running", "failed", "missing") if name in counts)
-        page.say(
-            f"This summary is of a part of the study: {done} of {len(state)} runs have finished"
-            f"{f' ({rest})' if rest else ''}. What follows is correct for the finished runs.",
-            warn=True,
-        )
-    if study.file is None:
-        page.say("There is no study.yaml: which runs should be here is not known, only which were begun.", warn=True)
-    if study.left_out:
-        page.say(f"Of {study.dataset} only; not in this summary: {', '.join(study.left_out)}.", warn=True)
-    page.table(study, "completeness", tables.completeness(study), "Runs", {})
     rest_of = tables.unfinished(study)
+    if done == len(state) and done and not len(rest_of):
+        page.say(f"Complete: {every(done, 'run')} {'has' if done == 1 else 'have'} finished.")
+    else:
+        page.say(f"{done} of {counted(len(state), 'run')} have finished.")
+    page.table(study, "completeness", tables.completeness(study), "Runs", {}, folded=not len(rest_of))
     if len(rest_of):
         page.table(study, "unfinished", rest_of, "Not finished, or left out, and why",
                    dict.fromkeys(("seed", "cycle", "cycles"), whole))  # fmt: skip
@@ -75,10 +49,10 @@ def what_there_is(study: StudyFolder) -> None:
 @section
 def how_it_was_run(study: StudyFolder) -> None:
     """The parameters, and what the runs ran with."""
-    for label in tables.unlike(study):
-        page.say(f"The runs of {label} were not all made with the same parameters: do not average them.", warn=True)
     page.table(study, "parameters", tables.protocol(study), "All parameters", {}, folded=True)
     page.table(study, "environment", tables.environment(study), "What the runs ran with", {})
+    page.say("Every table of this page is also a CSV file in tables/, every figure a PNG in figures/, with the same "
+             "numbers.")  # fmt: skip
 
 
 @section
@@ -91,12 +65,16 @@ def which_is_better(study: StudyFolder) -> None:
     if early:
         page.say(f"{', '.join(early)}: labels are revealed one at a time while the query is made; other methods see "
                  "theirs at its end.")  # fmt: skip
-    results = tables.results(study)
-    if results["seeds"].nunique() > 1:
-        page.say("The methods have different numbers of finished seeds, so their means are over different seeds; "
-                 "the tests below compare only seeds that both have.", warn=True)  # fmt: skip
-    page.table(
-        study, "results", results, "Final accuracy and area under the budget curve, in percent", tables.RESULT_FORMATS
+    page.table(study, "results", tables.results(study), "Final accuracy and area under the budget curve, in percent",
+               tables.RESULT_FORMATS)  # fmt: skip
+    page.explain(
+        "What the columns are",
+        "*accuracy*, *sd*: mean and deviation over seeds at the last cycle.",
+        "*low*, *high*: Student's 95% interval of that mean over seeds; of two seeds their range.",
+        "*area*: the mean height of the curve: trapezoids over labels, divided by the span of the budget, so a "
+        "constant curve scores itself.",
+        f"*labels to baseline*: where the mean curve reaches the final accuracy of `{BASELINE}`, also in percent of "
+        f"the labels that `{BASELINE}` needed; empty where it never does.",
     )
     page.table(study, "curves", tables.curve_points(study), "Every point of the curves (fractions)",
                {name: fixed(4) for name in ("mean", "low", "high")}, folded=True)  # fmt: skip
@@ -105,28 +83,54 @@ def which_is_better(study: StudyFolder) -> None:
 @section
 def how_sure(study: StudyFolder) -> None:
     """Tests paired by seed."""
+    tested = False
     for measure, name in (("accuracy", "final accuracy"), ("area", "area under the budget curve")):
         found = tables.pairs(study, measure)
-        page.heading(f"Differences in {name}")
-        if not len(found):
-            curve = "have a curve and " if measure == "area" else ""
-            page.say(f"Fewer than two methods {curve}end at the same number of labels: nothing can be tested.")
+        known, shown = int(found["p"].notna().sum()), int(found["p_holm"].map(is_shown).sum())
+        if not known:
+            why = "no two methods share two seeds" if len(found) else "fewer than two methods end at the same labels"
+            page.say(f"Differences in {name}: {why}, so nothing can be tested.")
             continue
-        known, shown = int(found["p"].notna().sum()), int((found["p_holm"] < LEVEL).sum())
-        page.say(f"Of {known} comparisons that could be tested, {shown} show a difference after Holm's correction.")
+        tested = True
+        page.heading(f"Differences in {name}")
+        page.say(f"Of {counted(known, 'comparison')}, {shown or 'none'} "
+                 f"{'shows' if shown < 2 else 'show'} a difference after Holm's correction.")  # fmt: skip
         page.items(tables.sentences(found))
         page.table(study, f"tests_{measure}", tables.in_points(found), f"Paired by seed: {name}, a − b in points",
-                   tables.TEST_FORMATS)  # fmt: skip
+                   tables.TEST_FORMATS, folded=known > 1)  # fmt: skip
+    if tested:
+        page.explain(
+            "How the tests are made",
+            "Every pair of methods that end at the same number of labels is tested, paired by seed. *low*, *high*: "
+            "Student's 95% interval of the difference; of two seeds the range of their differences.",
+            "*p*: paired t-test; *p holm*: corrected for all pairs of the table. A difference is called *shown* where "
+            "this is below 0.05, and never otherwise.",
+            "*wilcoxon p*: exact signed-rank test, which with n seeds cannot fall below 2/2ⁿ (0.25 for three).",
+            "*effect*: Cohen's d_z with its 95% interval.",
+            "*4 in 5 find*: the true difference that four such studies in five would find (power 80%), if this pair "
+            "were the only one tested.",
+        )
+        _penalty(study)
+
+
+def _penalty(study: StudyFolder) -> None:
     matrix = tables.penalty(study)
-    if len(matrix) > 1:
-        page.heading("Penalty matrix")
-        others = matrix.to_numpy(copy=True)
-        np.fill_diagonal(others, np.nan)
-        mean = pd.DataFrame([pd.DataFrame(others, columns=matrix.columns).mean()], index=["column mean"])
-        with_mean = pd.concat([matrix, mean])
-        page.figure(study, "penalty", plots.penalty_heatmap(with_mean), "at how many budgets the row beats the column")
-        page.table(study, "penalty", with_mean.rename_axis("beats").reset_index(), "The penalty matrix as a table",
-                   {str(name): fixed(3) for name in matrix.columns}, folded=True)  # fmt: skip
+    if len(matrix) < 2:
+        return
+    page.heading("Penalty matrix")
+    others = matrix.to_numpy(copy=True)
+    np.fill_diagonal(others, np.nan)
+    mean = pd.DataFrame([pd.DataFrame(others, columns=matrix.columns).mean()], index=["column mean"])
+    with_mean = pd.concat([matrix, mean])
+    page.figure(study, "penalty", plots.penalty_heatmap(with_mean), "at how many budgets the row beats the column")
+    page.table(study, "penalty", with_mean.rename_axis("beats").reset_index(), "The penalty matrix as a table",
+               {str(name): fixed(3) for name in matrix.columns}, folded=True)  # fmt: skip
+    page.explain(
+        "What the penalty matrix is",
+        "At each number of labels a paired t-test at 0.05, each win weighted by 1/number of budgets (Ash et al., ICLR "
+        "2020). It is not corrected for their number: of two identical methods each wins about one budget in forty.",
+        "The lower the mean of a method's column, the less often it is beaten.",
+    )
 
 
 @section
@@ -134,101 +138,43 @@ def selection_or_training(study: StudyFolder) -> None:
     """OO4AL's gap to random, split by its controls."""
     parts = tables.attribution(study)
     if not len(parts):
-        page.say("Not shown: it needs finished runs of oo4al, cmam, ranked_margin and random with the same seeds.")
+        page.say("Not asked here: it needs finished runs of oo4al, cmam, ranked_margin and random with the same seeds.")
         return
-    page.figure(study, "attribution", plots.attribution_bars(parts), "training's and selection's part of the gap")
-    page.table(study, "attribution", tables.attribution_means(parts), "oo4al − random, in points of accuracy",
-               {"cycle": whole, "labels": whole, "seeds": whole} | dict.fromkeys(
-                   ("gap", "training", "training low", "training high", "selection", "selection low", "selection high",
-                    "training, if first", "selection, if first"), fixed(2)))  # fmt: skip
-    check = 100 * float(parts["check"].max())
+    check = float(parts["check"].max())
     if check > 0:
-        page.say(f"At cycle 1 the controls differ by up to {check:.2f} points where they should not: the device's "
-                 "rounding, or runs that were not made alike.", warn=True)  # fmt: skip
-
-
-@section
-def is_it_calibrated(study: StudyFolder) -> None:
-    """Curves of NLL, ECE, OE and Brier score, reliability diagrams, and temperature scaling."""
-    for measure in ("nll", "ece", "oe", "brier"):
-        page.figure(study, measure, plots.curves(study.frame, measure), f"{NAMES[measure][0]} against labelled images")
-    measured = tables.calibration(study)
-    names = [name for name in measured.columns if name not in ("label", "seeds", "labels")]
-    page.table(study, "calibration", measured, "Calibration at the last cycle", dict.fromkeys(names, fixed(4)))
-    arrays = {}
-    for label in study.labels[:MOST_DIAGRAMS]:
-        runs = study.predictions(label)
-        shapes = {run["confidence"].shape for run in runs}
-        if len(shapes) == 1:
-            arrays[label] = {name: np.concatenate([run[name] for run in runs], axis=1) for name in runs[0]}
-    if arrays:
-        last = max(len(value["confidence"]) for value in arrays.values())
-        cycles = sorted({round(1 + place * (last - 1) / (MOST_CYCLES - 1)) for place in range(MOST_CYCLES)})
-        page.heading("Reliability")
-        page.figure(study, "reliability", plots.reliability_by_cycle(arrays, cycles), "reliability diagrams")
-        page.table(study, "reliability", reliability(arrays), "Every bin of every cycle", {
-            "cycle": whole, "from": fixed(3), "to": fixed(3), "images": whole, "confidence": fixed(4),
-            "accuracy": fixed(4)}, folded=True)  # fmt: skip
-    temperature_scaling(study)
-
-
-def reliability(arrays: Mapping[str, Mapping[str, np.ndarray]]) -> pd.DataFrame:
-    """The bins of the reliability diagrams that hold an image, of every label and cycle."""
-    rows = []
-    for label, values in arrays.items():
-        for cycle, (confidence, correct) in enumerate(zip(values["confidence"], values["correct"], strict=True), 1):
-            bins = calibration.calibration_errors(confidence, correct, plots.BINS).bins
-            for place in np.flatnonzero(bins.count):
-                rows.append((label, cycle, bins.edges[place], bins.edges[place + 1], bins.count[place],
-                             bins.confidence[place], bins.accuracy[place]))  # fmt: skip
-    names = ["label", "cycle", "from", "to", "images", "confidence", "accuracy"]
-    return pd.DataFrame.from_records(rows, columns=names)
-
-
-def temperature_scaling(study: StudyFolder) -> None:
-    """Confidence of the last cycle before and after one temperature."""
-    pairs, rows = {}, []
-    for label in study.labels[:MOST_DIAGRAMS]:
-        states: list[tuple[np.ndarray, ...]] = []
-        for run in study.predictions(label, ("logits_last", "labels")):
-            states.append(rescaled(run["logits_last"], run["labels"]))
-        if states:
-            before, correct, after, heat = (np.concatenate([s[part] for s in states]) for part in range(4))
-            pairs[label] = ((before, correct), (after, correct))
-            errors = [calibration.calibration_errors(c, correct, plots.BINS).ece for c in (before, after)]
-            rows.append({"label": label, "temperature": heat.mean(), "ECE before": errors[0], "ECE after": errors[1]})
-    if not pairs:
-        return
-    page.heading("Before and after temperature scaling, last cycle")
-    page.figure(study, "temperature_scaling", plots.before_and_after(pairs), "reliability before and after scaling")
-    page.table(study, "temperature_scaling", pd.DataFrame(rows), "Temperature scaling across halves of the test images",
-               {"temperature": fixed(3), "ECE before": fixed(4), "ECE after": fixed(4)})  # fmt: skip
-
-
-def rescaled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Confidence (n,) before, correctness, confidence after, and temperature of each image's half.
-
-    Logits (n, C): each half of the images is divided by the temperature that the other half asks for.
-    """
-    values, truth = logits.astype(np.float64), labels.astype(np.int64)
-    half = np.random.default_rng(0).permutation(len(truth)) % 2
-    heat = np.ones(len(truth))
-    for side in (0, 1):
-        if (half != side).any():
-            heat[half == side] = calibration.fit_temperature(values[half != side], truth[half != side])
-    return _confidence(values), values.argmax(1) == truth, _confidence(values / heat[:, None]), heat
-
-
-def _confidence(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(shifted.max(1) / shifted.sum(1))
+        page.say(at_the_first_cycle(check), warn=True)
+    page.figure(study, "attribution", plots.attribution_bars(parts), "training's and selection's part of the gap")
+    ends = [f"{name}{end}" for name in ("gap", "training", "selection") for end in ("", " low", " high")]
+    page.table(study, "attribution", tables.attribution_means(parts), "oo4al above random, in points of accuracy",
+               {"cycle": whole, "labels": whole, "seeds": whole} | dict.fromkeys(
+                   (*ends, "training, if first", "selection, if first"), fixed(2)))  # fmt: skip
+    page.explain(
+        "What the columns are",
+        "OO4AL changes both; its controls change one each: `cmam` the training, `ranked_margin` the selection.",
+        "*training* and *selection* are the means of both orders (training first, or selection first) and add up to "
+        "the *gap*; *if first* is what each gives when it is added first: `cmam` or `ranked_margin` above `random`.",
+        "*low*, *high*: Student's 95% interval over seeds, paired by seed as in the tests; of two seeds the range.",
+        "At cycle 1 nothing has been selected, so the selection's part is zero by construction.",
+    )
 
 
 def what_was_asked_for(study: StudyFolder, cycle: int = 2) -> None:
     """Classes, pictures, overlap, redundancy and a map of what was bought; `cycle` is the query shown in pictures."""
-    parts = (_classes, _overlap, partial(_pictures, cycle=cycle), _redundancy, partial(_map, cycle=cycle))
-    for part in parts if len(study.frame) else parts[:1]:
-        section(part)(study)
+    section(_classes)(study)
+    if not len(study.frame):
+        return
+    if not any(study.queries(label) for label in study.active):
+        page.say("What was bought is not shown image by image: the runs' queries.npz are not in this folder.")
+        return
+    section(_overlap)(study)
+    section(partial(_of_images, cycle=cycle))(study)
+
+
+def _of_images(study: StudyFolder, cycle: int) -> None:
+    """What needs the images; where they cannot be had, that is said once."""
+    _pictures(study, study.images, cycle)
+    _redundancy(study)
+    _map(study, cycle)
 
 
 def _classes(study: StudyFolder) -> None:
@@ -236,6 +182,8 @@ def _classes(study: StudyFolder) -> None:
     if not shares.shape[1] or list(shares.columns) == ["pool"]:
         page.say("Nothing was bought after the first labels.")
         return
+    page.say("Methods that draw at random draw the same images for the same seed, so what tells them apart is the "
+             "training alone.")  # fmt: skip
     page.figure(study, "query_classes", plots.class_histogram(shares, study.methods), "classes of what was bought")
     table = (100 * shares).rename_axis("class").reset_index()
     page.table(study, "query_classes", table, "Share of each class among what was bought, in percent",
@@ -255,9 +203,9 @@ def _overlap(study: StudyFolder) -> None:
     )
 
 
-def _pictures(study: StudyFolder, cycle: int) -> None:
+def _pictures(study: StudyFolder, train: ImageSet, cycle: int) -> None:
     page.heading(f"The first images bought for cycle {cycle}")
-    train, rows, seeds = study.images, {}, set()
+    rows, seeds = {}, set()
     for label in study.same_images[:MOST_DIAGRAMS]:
         for seed, cycles in list(study.queries(label).items())[:1]:
             if cycle in cycles and cycles[cycle].max() < len(train):
@@ -299,6 +247,10 @@ def what_it_costs(study: StudyFolder) -> None:
     """Wall time."""
     page.table(study, "times", tables.times(study), "Mean wall time in seconds", dict.fromkeys(
         ("training", "evaluation", "a query", "a cycle", "a run"), fixed(2)))  # fmt: skip
+    page.say(
+        "As the runs measured it, beside whatever else the machine was doing: on a busy machine it does not compare "
+        "methods. What comes before the first cycle (loading, PT4AL's pretext task) is not in it."
+    )
 
 
 @section
@@ -313,4 +265,24 @@ def beside_what_was_published(study: StudyFolder) -> None:
     page.table(study, "published", table, "Published and ours, accuracy in percent", formats,
                only_saved=("source", "protocol", "note"))  # fmt: skip
     page.table(study, "published_protocols", tables.published_protocols(table),
-               "The sources, and in what our runs differ from theirs", {})  # fmt: skip
+               "The sources, and in what our runs differ from theirs", {}, folded=True)  # fmt: skip
+    page.explain(
+        "What the columns are",
+        "*tolerance*: how far the reading of the published number can be off, in points; *deviation*: ours, over "
+        "seeds. There is a *verdict* only where the protocols are the same.",
+        "*at* is the line of the second table: where the number was published, and in what our runs differ from it.",
+    )
+
+
+__all__ = [
+    "beside_what_was_published",
+    "how_it_was_run",
+    "how_sure",
+    "is_it_calibrated",
+    "selection_or_training",
+    "what_it_costs",
+    "what_it_is",
+    "what_there_is",
+    "what_was_asked_for",
+    "which_is_better",
+]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +13,15 @@ import numpy as np
 import pandas as pd
 
 from alkit import records
-from alkit.config import DATA_OPTIONS, Experiment, Study
+from alkit.calibration import calibration_errors
+from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment, Study
 from alkit.data import ImageSet, load_for
 from alkit.errors import AlkitError, CheckpointError, DataError
+from alkit.words import counted
 
 BASELINE = "random"
 SEEDS_IN_PICTURES = 3
-"""Reliability diagrams and queries are shown for the first seeds only; tables and curves are of all."""
+"""What was bought is shown for the first seeds only; all else is of all."""
 
 
 @dataclass(eq=False)
@@ -41,13 +42,8 @@ class StudyFolder:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Labels with a finished run, in the study file's order, then by name."""
-        found = list(dict.fromkeys(self.frame["label"]))
-        return [label for label in self.order if label in found] + [label for label in found if label not in self.order]
-
-    @cached_property
-    def order(self) -> list[str]:
-        return [] if self.file is None else self.file.labels
+        """Labels with a finished run, in the one order that legends, tables and tests have: see `ranked`."""
+        return ranked(self.frame, [] if self.file is None else self.file.labels)
 
     @cached_property
     def file(self) -> Study | None:
@@ -56,10 +52,6 @@ class StudyFolder:
             return Study.from_yaml(self.path / "study.yaml")
         except AlkitError:
             return None
-
-    @property
-    def title(self) -> str:
-        return (self.file.title if self.file else None) or self.path.name
 
     @property
     def dataset(self) -> str:
@@ -95,16 +87,17 @@ class StudyFolder:
         part = self.frame[self.frame["label"] == label].drop_duplicates("path").sort_values("seed")
         return [(int(s), Path(p)) for s, p in zip(part["seed"], part["path"], strict=True)][:SEEDS_IN_PICTURES]
 
-    def predictions(self, label: str, names: Iterable[str] = ("confidence", "correct")) -> list[dict[str, Any]]:
-        """The arrays `names` of each of `runs(label)` whose predictions can be read."""
-        found = []
-        for _, path in self.runs(label):
+    def predictions(
+        self, label: str, names: Iterable[str] = ("confidence", "correct")
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(folder, arrays `names`) of each finished run of `label` whose predictions can be read, one at a time."""
+        part = self.frame[self.frame["label"] == label].drop_duplicates("path").sort_values("seed")
+        for path in part["path"]:
             try:
                 arrays = records.read_predictions(path)
-                found.append({name: arrays[name] for name in names})
+                yield path, {name: arrays[name] for name in names}
             except (AlkitError, KeyError):
                 continue
-        return found
 
     def queries(self, label: str) -> dict[int, dict[int, np.ndarray]]:
         """{seed: {cycle: indices bought}} of each of `runs(label)` whose queries can be read."""
@@ -136,11 +129,55 @@ class StudyFolder:
         if not self.labels:
             return []
         first = self.params[self.labels[0]]
-        return [label for label in self.active if _data(self.params[label]) == _data(first)]
+        return [label for label in self.active if same_data(self.params[label], first)]
 
 
-def _data(params: dict[str, Any]) -> str:
-    return json.dumps({name: params.get(name) for name in ("dataset", *DATA_OPTIONS)}, sort_keys=True)
+def ranked(frame: pd.DataFrame, order: list[str]) -> list[str]:
+    """The labels of `frame`, the highest mean final accuracy first; of equal ones as in `order`, then by name.
+
+    The one order of the methods of a study, in every legend, table and list of tests.
+    """
+    last = frame.loc[frame.groupby("path")["cycle"].idxmax()] if len(frame) else frame
+    means = last.groupby("label")["accuracy"].mean()
+    place = {label: number for number, label in enumerate(order)}
+    return sorted(means.index, key=lambda label: (-means[label], place.get(label, len(place)), label))
+
+
+def same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs' parameters ask for the same images and labels."""
+    return all(one.get(name) == other.get(name) for name in ("dataset", *DATA_OPTIONS))
+
+
+def title_of(path: Path) -> str:
+    """The title in the folder's study file, or the folder's name."""
+    try:
+        return Study.from_yaml(path / "study.yaml").title or path.name
+    except AlkitError:
+        return path.name
+
+
+def remeasured(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with the calibration of older records, which have no signed gap and 100 bins, measured again.
+
+    In the bins of their protocol, from `predictions.npz`. Records without it, or that say their bins, stay as they are.
+    """
+    frame = frame.copy()
+    for path, rows in frame[frame["gap"].isna()].groupby("path"):
+        record = records.read_run(str(path))
+        try:
+            arrays = records.read_predictions(str(path))
+        except AlkitError:
+            continue
+        if "bins" in record["cycles"][0] or len(arrays["confidence"]) != len(record["cycles"]):
+            continue
+        bins = ECE_BINS.get(record["protocol"], ECE_BINS["corrected"])
+        dropped = bool((record.get("quirks") or {}).get("ece_drops_full_confidence"))
+        for place, cycle, accuracy in zip(rows.index, rows["cycle"] - 1, rows["accuracy"], strict=True):
+            errors = calibration_errors(arrays["confidence"][cycle], arrays["correct"][cycle], bins, dropped)
+            if abs(errors.accuracy - accuracy) < 1e-6:  # else they are another run's
+                found = (errors.ece, errors.gap, errors.oe, errors.ace, bins)
+                frame.loc[place, ["ece", "gap", "oe", "ace", "bins"]] = found
+    return frame
 
 
 def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_root: str | None = None) -> StudyFolder:
@@ -161,9 +198,10 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
     if len(studies) > 1 and not (path / "study.yaml").exists():
         raise CheckpointError(f"{path}: holds {len(studies)} studies, {', '.join(studies)}; name the folder of one")
     runs = frame.drop_duplicates("path")["dataset"].value_counts()
-    others = [f"{name} ({count} runs)" for name, count in runs.iloc[1:].items()]
+    others = [f"{name} ({counted(int(count), 'run')})" for name, count in runs.iloc[1:].items()]
     if len(runs):
         frame = frame[frame["dataset"] == runs.index[0]].drop_duplicates(["path", "labelled"], ignore_index=True)
+        frame = remeasured(frame)
     study = StudyFolder(path, path if out_dir is None else Path(out_dir), frame, state, problems, others, data_root)
     place = {label: number for number, label in enumerate(study.labels)}
     study.frame = frame.sort_values("label", key=lambda column: column.map(place), kind="stable", ignore_index=True)

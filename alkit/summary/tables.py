@@ -14,6 +14,7 @@ import pandas as pd
 from alkit import published, statistics
 from alkit.records import ENVIRONMENT, MEASURES, OF_THE_MACHINE
 from alkit.summary.study import BASELINE, StudyFolder
+from alkit.words import counted
 
 Format = Callable[[Any], str]
 
@@ -43,7 +44,7 @@ def text(frame: pd.DataFrame, formats: Mapping[str, Format]) -> pd.DataFrame:
 def completeness(study: StudyFolder) -> pd.DataFrame:
     """Runs a label by their state."""
     state, rows = study.state, []
-    for label in [*study.order, *sorted(set(state["label"]) - set(study.order))]:
+    for label in dict.fromkeys([*study.labels, *state["label"]]):
         part = state[state["label"] == label]
         counts = {name: int((part["state"] == name).sum()) for name in ("finished", "running", "failed", "missing")}
         rows.append({"label": label, "runs": len(part), **counts})
@@ -71,12 +72,6 @@ def protocol(study: StudyFolder) -> pd.DataFrame:
         )
         rows += [{"parameter": name, "value": v, "of": label} for label, v in values.items() if v != common]
     return pd.DataFrame.from_records(rows, columns=["parameter", "value", "of"])
-
-
-def unlike(study: StudyFolder) -> list[str]:
-    """Labels whose runs were not all made with the same parameters."""
-    counts = study.frame.groupby("label")["params_sha256"].nunique()
-    return [label for label in study.labels if counts[label] > 1]
 
 
 def environment(study: StudyFolder) -> pd.DataFrame:
@@ -109,7 +104,10 @@ def per_run(study: StudyFolder) -> pd.DataFrame:
 
 
 def results(study: StudyFolder) -> pd.DataFrame:
-    """Final accuracy, area under the budget curve and labels to the baseline's final accuracy, best area first."""
+    """Final accuracy, area under the budget curve and labels to the baseline's final accuracy.
+
+    `low` and `high` are of `statistics.mean_interval`.
+    """
     runs, rows = per_run(study), []
     target, spent = _baseline(study)
     for label in study.labels:
@@ -130,10 +128,7 @@ def results(study: StudyFolder) -> pd.DataFrame:
                 "share of its labels": math.nan if one or not spent else 100 * reach / spent,
             }
         )  # fmt: skip
-    table = pd.DataFrame.from_records(rows, columns=list(RESULT_FORMATS))
-    return table.sort_values(
-        ["area", "accuracy"], ascending=False, kind="stable", na_position="last", ignore_index=True
-    )
+    return pd.DataFrame.from_records(rows, columns=list(RESULT_FORMATS))
 
 
 RESULT_FORMATS: dict[str, Format] = {
@@ -153,15 +148,24 @@ def _baseline(study: StudyFolder) -> tuple[float, float]:
 
 
 def calibration(study: StudyFolder) -> pd.DataFrame:
-    """Measures of calibration at the end of each run: mean and deviation over seeds."""
+    """Measures of calibration at the end of each run: mean and deviation over seeds; `bins` are those of ECE and OE."""
     runs, rows = per_run(study), []
     for label in study.labels:
         part = runs[runs["label"] == label]
         row = {"label": label, "seeds": len(part), "labels": _range(part["labelled"])}
-        for name in MEASURES[1:]:
+        for name in CALIBRATION:
             row |= {name: part[name].mean(), f"{name} sd": part[name].std(ddof=1)}
-        rows.append(row)
+        rows.append(row | {"bins": bins_of(study, label)})
     return pd.DataFrame(rows)
+
+
+CALIBRATION = ("ece", "gap", "oe", "ace", "nll", "brier")
+
+
+def bins_of(study: StudyFolder, label: str | None = None) -> str:
+    """The bins that ECE and OE of a label (of all labels) are measured in; more than one number where they differ."""
+    frame = study.frame if label is None else study.frame[study.frame["label"] == label]
+    return " or ".join(f"{int(bins)}" for bins in sorted(frame["bins"].dropna().unique()))
 
 
 def curve_points(study: StudyFolder) -> pd.DataFrame:
@@ -198,15 +202,17 @@ def times(study: StudyFolder) -> pd.DataFrame:
 def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
     """Every pair of labels that end at the same number of labels, by seed on `measure` (accuracy, …, or area).
 
-    Labels of one cycle, such as cold starts, have no area, but their accuracies are compared.
+    The baseline is always `b`; of any other pair `a` comes first in the study's order. Labels of one cycle, such as
+    cold starts, have no area, but their accuracies are compared.
     """
     runs = per_run(study)
+    order = [label for label in study.labels if label != BASELINE] + [BASELINE]
     if measure == "area":
         runs = runs[runs["label"].isin(study.active)]
     parts = []
     for _, group in runs.groupby(["first", "labelled"], sort=False):
         if group["label"].nunique() > 1:
-            group = group.sort_values("label", key=lambda column: column.map(study.labels.index), kind="stable")
+            group = group.sort_values("label", key=lambda column: column.map(order.index), kind="stable")
             parts.append(statistics.pairwise_tests(group, measure))
     if not parts:
         return statistics.pairwise_tests(runs.iloc[:0], measure)
@@ -216,36 +222,42 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
 
 
 TEST_FORMATS: dict[str, Format] = {
-    "n": whole, "difference": fixed(2), "low": fixed(2), "high": fixed(2), "p": p_value, "p holm": p_value,
+    "seeds": whole, "difference": fixed(2), "low": fixed(2), "high": fixed(2), "p": p_value, "p holm": p_value,
     "wilcoxon p": p_value, "effect": fixed(2), "effect low": fixed(2), "effect high": fixed(2),
-    "detectable": fixed(2),
+    "4 in 5 find": fixed(2),
 }  # fmt: skip
 
 
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Tests as they are shown: differences of fractions in percentage points."""
+    """Tests as they are shown: differences of fractions in percentage points, and whether they are shown."""
     shown = table.drop(columns="test")
     for name in ("difference", "low", "high", "detectable"):
         shown[name] = 100 * shown[name].astype(float)
+    shown.insert(6, "interval", [statistics.interval_name(n).removesuffix(" interval") for n in shown["n"]])
+    words = ["" if _unknown(p) else "shown" if statistics.is_shown(p) else "not shown" for p in shown["p_holm"]]
+    shown.insert(7, "verdict", words)
+    shown = shown.rename(columns={"n": "seeds", "detectable": "4 in 5 find"})
     return shown.rename(columns=lambda name: str(name).replace("_", " "))
 
 
-def sentences(table: pd.DataFrame, most: int = 6) -> list[str]:
-    """A sentence a pair, differences that are shown first.
+MOST_SENTENCES = 8
 
-    Of more than `most` pairs, those with the baseline, and of the label ahead of most others those that are shown.
+
+def sentences(table: pd.DataFrame, most: int = MOST_SENTENCES) -> list[str]:
+    """A sentence a pair, at most `most`: what is shown first, then pairs with the baseline, larger differences first.
+
+    A last line says how many pairs are in the table only.
     """
     known = int(table["p"].notna().sum())
-    seen = table["p_holm"] < statistics.LEVEL
-    if len(table) > most:
-        ahead = table.assign(win=np.where(table["difference"] > 0, table["a"], table["b"]))["win"].value_counts()
-        of = {name: (table["a"] == name) | (table["b"] == name) for name in (BASELINE, ahead.index[0])}
-        table = table[of[BASELINE] | (of[ahead.index[0]] & (seen | (not of[BASELINE].any())))]
-    chosen = table.loc[seen[table.index].sort_values(ascending=False, kind="stable").index]
-    return [
+    ordered = table.assign(
+        unseen=~table["p_holm"].map(statistics.is_shown), other=table["b"] != BASELINE, size=-table["difference"].abs()
+    ).sort_values(["unseen", "other", "size"], kind="stable")
+    said = [
         statistics.sentence(row.test, str(row.a), str(row.b), row.p_holm, known)  # type: ignore[arg-type]
-        for row in chosen.itertuples()
+        for row in ordered.head(most).itertuples()
     ]
+    rest = len(table) - len(said)
+    return [*said, f"{counted(rest, 'more pair')} {'is' if rest == 1 else 'are'} in the table."] if rest else said
 
 
 def penalty(study: StudyFolder) -> pd.DataFrame:
@@ -264,7 +276,9 @@ def attribution_means(parts: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds with intervals, in points, and both orders of attribution."""
     rows = []
     for (cycle, labelled), part in parts.groupby(["cycle", "labelled"]):
+        low, high = statistics.mean_interval(part["total"].to_numpy())
         row = {"cycle": cycle, "labels": labelled, "seeds": len(part), "gap": 100 * part["total"].mean()}
+        row |= {"gap low": 100 * low, "gap high": 100 * high}
         for name in ("training", "selection"):
             low, high = statistics.mean_interval(part[f"{name}_part"].to_numpy())
             row |= {name: 100 * part[f"{name}_part"].mean(), f"{name} low": 100 * low, f"{name} high": 100 * high}

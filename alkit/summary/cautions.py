@@ -1,0 +1,107 @@
+"""What a reader must know before believing a summary: one list of short sentences, shown at the top of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from alkit import records
+from alkit.summary.study import StudyFolder, same_data
+from alkit.words import counted, listed
+
+
+def cautions(study: StudyFolder) -> list[str]:
+    """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
+    kinds = (_unfinished, _unlike, _other_images, _other_bins, _other_seeds, _left_out)
+    return [line for kind in kinds for line in kind(study)]
+
+
+def _unfinished(study: StudyFolder) -> Iterator[str]:
+    done, total = int((study.state["state"] == "finished").sum()), len(study.state)
+    if total and (done < total or study.problems):
+        counts = study.state["state"].value_counts()
+        rest = ", ".join(f"{counts[name]} {name}" for name in ("running", "failed", "missing") if name in counts)
+        yield (
+            f"This is a part of the study: {done} of {counted(total, 'run')} have finished"
+            f"{f' ({rest})' if rest else ''}. What follows is of those."
+        )
+    if study.file is None:
+        yield "There is no study.yaml that can be read: which runs should be here is not known, only which were begun."
+
+
+def _unlike(study: StudyFolder) -> Iterator[str]:
+    for label in unlike(study):
+        keys = differing(study, label)
+        if keys:
+            yield (
+                f"The runs of {label} were not all made with the same parameters: do not average them "
+                f"({'; '.join(f'{key}: {values}' for key, values in keys.items())})."
+            )
+
+
+def unlike(study: StudyFolder) -> list[str]:
+    """Labels whose runs differ in parameters by more than what differs by construction."""
+    counts = study.frame.groupby("label")["params_sha256"].nunique()
+    return [label for label in study.labels if counts[label] > 1]
+
+
+def differing(study: StudyFolder, label: str) -> dict[str, str]:
+    """The parameters in which the runs of `label` differ, with their values; bins have a caution of their own."""
+    paths = study.frame.loc[study.frame["label"] == label, "path"].unique()
+    params = [records.compared_params(records.read_run(path)["params"]) for path in paths]
+    names = sorted({name for values in params for name in values} - {"calibration_bins"})
+    found = {name: list(dict.fromkeys(_shown(values, name) for values in params)) for name in names}
+    return {name: " or ".join(values) for name, values in found.items() if len(values) > 1}
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    return str(values[name]) if name in values else "the default"
+
+
+def _other_images(study: StudyFolder) -> Iterator[str]:
+    known = study.frame.dropna(subset=["images"]).drop_duplicates("path")
+    versions = {str(label): set(part["images"]) for label, part in known.groupby("label", sort=False)}
+    averaged = [label for label, seen in versions.items() if len(seen) > 1]
+    for label in averaged:
+        yield f"The runs of {label} did not all have the same images: do not average them."
+    first = next(iter(versions), None)
+    others = [
+        label
+        for label, seen in versions.items()
+        if first is not None and label not in averaged and seen != versions[first]
+        and same_data(study.params[label], study.params[first])
+    ]  # fmt: skip
+    if others and first not in averaged:
+        yield f"{listed(others)} had other images than {first}: they are not to be compared."
+
+
+def _other_bins(study: StudyFolder) -> Iterator[str]:
+    by_bins: dict[int, list[str]] = {}
+    for label in study.labels:
+        for bins in sorted(study.frame.loc[study.frame["label"] == label, "bins"].dropna().unique()):
+            by_bins.setdefault(int(bins), []).append(label)
+    if len(by_bins) > 1:
+        parts = "; ".join(f"{bins} bins: {listed(labels)}" for bins, labels in sorted(by_bins.items()))
+        yield f"ECE and OE are not all in the same number of bins, and are not to be compared across it ({parts})."
+
+
+def _other_seeds(study: StudyFolder) -> Iterator[str]:
+    seeds = {label: frozenset(part["seed"]) for label, part in study.frame.groupby("label", sort=False)}
+    if len(set(seeds.values())) > 1:
+        yield (
+            "The methods have different finished seeds, so their means are over different seeds; "
+            "the tests compare only seeds that both have."
+        )
+
+
+def _left_out(study: StudyFolder) -> Iterator[str]:
+    if study.left_out:
+        yield f"Of {study.dataset} only; not in this summary: {', '.join(study.left_out)}."
+
+
+def at_the_first_cycle(largest: float) -> str:
+    """Of controls that differ before any query was made, by up to `largest` (a fraction)."""
+    return (
+        f"At cycle 1 the controls differ by up to {100 * largest:.2f} points where they should not: the device's "
+        "rounding, or runs that were not made alike."
+    )
