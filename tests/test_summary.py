@@ -388,6 +388,9 @@ def test_a_verdict_of_little_claims_nothing() -> None:
     alone = verdict.verdict(drawn({"margin": 0.0}, 3, 0))
     assert alone[1].startswith("Fewer than two methods")
     assert not any(map(claims, (lines, two, alone)))
+    pair = verdict.verdict(drawn({"float32": 0.0, "bfloat16": 0.0}, 3, 0))
+    assert pair[1] == "Final accuracy: a difference between bfloat16 and float32 is not shown."
+    assert len(pair) == 3
 
 
 def test_the_page_begins_with_the_title_the_verdict_and_the_contents(built: Path) -> None:

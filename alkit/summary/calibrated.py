@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,8 @@ def is_it_calibrated(study: StudyFolder) -> None:
 def written_over(study: StudyFolder) -> dict[tuple[str, int], str]:
     """What stands over the diagram of a label and cycle: the means over seeds that the tables and curves have."""
     notes = {}
-    for (label, cycle), part in study.frame.groupby(["label", "cycle"], sort=False):
+    groups: Any = study.frame.groupby(["label", "cycle"], sort=False)
+    for (label, cycle), part in groups:
         bins = tables.bins_of(study, str(label))
         notes[str(label), int(cycle)] = plots.calibration_note(part["ece"].mean(), part["gap"].mean(), bins)
     return notes
@@ -101,7 +103,8 @@ def temperature_scaling(study: StudyFolder) -> None:
             before, correct, scaled, heat = (np.concatenate([s[part] for s in states]) for part in range(4))
             pairs[label] = ((before, correct), (scaled, correct))
             means, bins = np.mean(errors, axis=0), tables.bins_of(study, label)
-            notes[label] = tuple(plots.calibration_note(means[k], means[k + 2], bins) for k in (0, 1))
+            over = [plots.calibration_note(means[k], means[k + 2], bins) for k in (0, 1)]
+            notes[label] = (over[0], over[1])
             rows.append({"label": label, "temperature": heat.mean(), "ECE before": means[0], "ECE after": means[1],
                          "gap before": means[2], "gap after": means[3], "bins": bins})  # fmt: skip
     if not pairs:

@@ -65,8 +65,10 @@ def which_is_better(study: StudyFolder) -> None:
     if early:
         page.say(f"{', '.join(early)}: labels are revealed one at a time while the query is made; other methods see "
                  "theirs at its end.")  # fmt: skip
-    page.table(study, "results", tables.results(study), "Final accuracy and area under the budget curve, in percent",
-               tables.RESULT_FORMATS)  # fmt: skip
+    results = tables.results(study)
+    empty = tuple(str(name) for name in results.columns if results[name].isna().all())
+    page.table(study, "results", results, "Final accuracy and area under the budget curve, in percent",
+               tables.RESULT_FORMATS, only_saved=empty)  # fmt: skip
     page.explain(
         "What the columns are",
         "*accuracy*, *sd*: mean and deviation over seeds at the last cycle.",
@@ -93,8 +95,9 @@ def how_sure(study: StudyFolder) -> None:
             continue
         tested = True
         page.heading(f"Differences in {name}")
-        page.say(f"Of {counted(known, 'comparison')}, {shown or 'none'} "
-                 f"{'shows' if shown < 2 else 'show'} a difference after Holm's correction.")  # fmt: skip
+        if known > 1:
+            page.say(f"Of {counted(known, 'comparison')}, {shown or 'none'} "
+                     f"{'shows' if shown < 2 else 'show'} a difference after Holm's correction.")  # fmt: skip
         page.items(tables.sentences(found))
         page.table(study, f"tests_{measure}", tables.in_points(found), f"Paired by seed: {name}, a − b in points",
                    tables.TEST_FORMATS, folded=known > 1)  # fmt: skip

@@ -25,8 +25,8 @@ def verdict(study: StudyFolder) -> list[str]:
     tested = found[found["p"].notna()]
     if not len(tested):
         return [scope(study), _untested(study, found)]
-    beside = tested[tested["b"] == BASELINE]
-    family = beside if len(beside) else tested
+    beside = found[found["b"] == BASELINE]
+    family = beside if beside["p"].notna().any() else found
     lines = [scope(study), _shown(family, len(tested)), _largest(family, len(tested))]
     if len(study.labels) > 2:
         lines += _lead(study, found)
@@ -44,7 +44,7 @@ def scope(study: StudyFolder) -> str:
     each = f"{counted(low, 'seed')} each" if low == high else f"{low} to {high} seeds each"
     active = frame[frame["label"].isin(study.active)] if study.active else frame
     first, last = int(active["labelled"].min()), int(active["labelled"].max())
-    labels = counted(first, "label") if first == last else f"{first} to {last} labels"
+    labels = f"{last:,} labels" if first == last else f"{first:,} to {last:,} labels"
     done = int((state["state"] == "finished").sum())
     complete = done == len(state) and not study.problems
     finished = f"{every(done, 'run')} {'has' if done == 1 else 'have'}"
@@ -69,6 +69,9 @@ def _shown(family: pd.DataFrame, comparisons: int) -> str:
     seen = family["p_holm"].map(is_shown)
     against = set(family["b"]) == {BASELINE}
     if not against:
+        if len(family) == 1:
+            a, b = family.iloc[0][["a", "b"]]
+            return f"Final accuracy: a difference between {a} and {b} is {'' if seen.any() else 'not '}shown."
         number = f"{seen.sum() or 'none'} of {counted(len(family), 'comparison')}"
         return f"Final accuracy: {number} {'shows' if seen.sum() < 2 else 'show'} a difference{corrected}."
     if not seen.any():
@@ -89,7 +92,7 @@ def _largest(family: pd.DataFrame, comparisons: int) -> str:
     """The largest difference that is shown, or the largest of all where none is."""
     seen = family[family["p_holm"].map(is_shown)]
     among = seen if len(seen) else family
-    row = among.loc[among["difference"].abs().idxmax()]
+    row = among.iloc[int(among["difference"].abs().to_numpy().argmax())]
     said = sentence(row["test"], str(row["a"]), str(row["b"]), float(row["p_holm"]), comparisons)
     return said.split(" Four such studies")[0] if len(family) > 1 else said
 
