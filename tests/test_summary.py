@@ -389,7 +389,7 @@ def test_a_verdict_of_little_claims_nothing() -> None:
     assert alone[1].startswith("Fewer than two methods")
     assert not any(map(claims, (lines, two, alone)))
     pair = verdict.verdict(drawn({"float32": 0.0, "bfloat16": 0.0}, 3, 0))
-    assert pair[1] == "Final accuracy: a difference between bfloat16 and float32 is not shown."
+    assert pair[1] == "Final accuracy: a difference between float32 and bfloat16 is not shown."
     assert len(pair) == 3
 
 
