@@ -23,6 +23,7 @@ from alkit.plots.style import figure, in_style, plain
 from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
 from alkit.records import compared_params, load_runs, read_run
 from alkit.statistics import area_under_budget_curve, paired_test
+from alkit.words import counted
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
 _NOT_COMPARED = {"label", "protocol", "program", "quirks", "compile"}
@@ -125,6 +126,14 @@ def effects(study: str | Path) -> pd.DataFrame:
             )  # fmt: skip
     columns = [field.name for field in fields(Effect)]
     return pd.DataFrame(rows, columns=[*columns, "p", "differences"])
+
+
+def why_nothing(study: str | Path) -> str:
+    """Why `effects` found nothing to compare in the study's folder."""
+    runs = run_values(study)
+    if not len(runs):
+        return "no finished run is there, so there is nothing to compare"
+    return f"of {counted(len(runs), 'finished run')} no two with the same seed differ in one switch and in nothing else"
 
 
 def forest(table: pd.DataFrame) -> Figure:

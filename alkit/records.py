@@ -119,7 +119,17 @@ def read_predictions(run: str | Path) -> dict[str, np.ndarray]:
     for name in ("confidence", "correct"):
         if name not in arrays or arrays[name].ndim != 2 or arrays[name].shape != arrays["confidence"].shape:
             raise CheckpointError(f"{path}: expected '{name}' with a row a cycle and a column an image")
+    if arrays["confidence"].dtype == np.uint16:
+        arrays["confidence"] = (arrays["confidence"] / _STEPS).astype(np.float32)
     return arrays
+
+
+def to_steps(confidence: np.ndarray) -> np.ndarray:
+    """Confidences as whole steps of 1/65535, half the size of float32; `read_predictions` reads both."""
+    return np.rint(confidence.astype(np.float64) * _STEPS).astype(np.uint16)
+
+
+_STEPS = 65535
 
 
 def read_queries(run: str | Path) -> dict[int, np.ndarray]:

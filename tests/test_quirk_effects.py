@@ -69,6 +69,14 @@ def test_effects_compare_runs_whose_pretext_losses_the_study_computed_seed_by_se
     assert quirk_effects.effects(study)["seeds"].tolist() == [4, 4, 4], "losses from elsewhere do not compare"
 
 
+def test_a_folder_without_anything_to_compare_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert not len(quirk_effects.effects(tmp_path / "empty"))
+    assert quirk_effects.why_nothing(tmp_path / "empty").startswith("no finished run is there")
+    one = write_study(tmp_path / "one", {"random": 0.0}, seeds=1, arrays=False)
+    assert quirk_effects.why_nothing(one).startswith("of 1 finished run no two")
+
+
 def test_a_run_that_emptied_the_pool_has_its_area_and_its_effect(tmp_path: Path) -> None:
     variants = {"warm": {"method": "random", "quirks": {"warm_start": True}}}
     study = write_study(tmp_path / "planted", {"random": 0.0, "warm": 0.03}, variants=variants, arrays=False)
