@@ -91,13 +91,13 @@ def test_a_process_that_is_killed_is_one_clear_line(tmp_path: Path, by_processes
     for i, path in enumerate(paths):
         picture(i).save(path)
     with ThreadPoolExecutor(1) as threads, workers.decoders(12, 3, threads) as run:
-        assert sum(len(found) for _, found in run("look", paths, {})) == 12
+        assert sum(len(found) for _, found in run("look", [str(path) for path in paths], {})) == 12
         for child in children():
             child.kill()
         with pytest.raises(
             DataError, match=r"0\.png: the process that decoded it ended \(killed, or no memory left\?\)"
         ):
-            list(run("look", paths, {}))
+            list(run("look", [str(path) for path in paths], {}))
     assert not children()
 
 
@@ -158,7 +158,7 @@ def test_work_is_shared_out_among_the_processes(tmp_path: Path, by_processes: No
         paths.append(tmp_path / f"{i}.png")
         picture(i, width=400, height=400).save(paths[-1])
     with ThreadPoolExecutor(1) as threads, workers.decoders(30, 3, threads) as run:
-        found = list(run("look", paths, {}))
+        found = list(run("look", [str(path) for path in paths], {}))
         assert [start for start, _ in found] == list(range(0, 30, 3)), "in order"
         forks = [child for child in children() if child.ppid() != os.getpid()]
         assert len(forks) == 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -115,14 +116,12 @@ def create_pixels(folder: Path, shape: tuple[int, int, int, int]) -> npt.NDArray
     return np.memmap(folder / "pixels.bin", np.uint8, "w+", shape=shape)
 
 
-def fingerprint_of(paths: Iterable[Path], root: Path) -> str:
+def fingerprint_of(paths: Iterable[Path | str], root: Path) -> str:
     """A hash of the files' names, sizes and times of change."""
     digest = hashlib.sha256()
     for path in paths:
-        state = path.stat()
-        digest.update(
-            f"{path.relative_to(root)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape")
-        )
+        state, name = os.stat(path), str(path)[len(str(root)) + 1 :]
+        digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

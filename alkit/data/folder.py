@@ -93,7 +93,7 @@ def _list_classes(root: Path, folder: Path, classes: Sequence[str]) -> tuple[lis
     labels: list[int] = []
     for label, name in enumerate(classes):
         found = sorted(_files(str(folder / name)))
-        names += [os.path.relpath(path, root) for path in found]
+        names += [path[len(str(root)) + 1 :] for path in found]
         labels += [label] * len(found)
     return names, labels
 
@@ -152,7 +152,7 @@ def load_listing(
     """Training and test set of a listing, through the cache. Statistics are the training images' where not given."""
     size = options["image_size"] or default_size
     params = {"root": str(listing.root), "image_size": size}
-    paths = [listing.root / each for each in listing.names]
+    paths = [f"{listing.root}/{each}" for each in listing.names]
     folder, manifest = cached(
         name, params, fingerprint_of(paths, listing.root),
         partial(_write, paths=paths, size=size, skip_broken=options["skip_broken"]),
@@ -188,12 +188,12 @@ def _advice(message: str) -> str:
     return f"{message}; remove it, or set skip_broken: true"
 
 
-def _write(folder: Path, paths: list[Path], size: int | None, skip_broken: bool) -> dict[str, Any]:
+def _write(folder: Path, paths: list[str], size: int | None, skip_broken: bool) -> dict[str, Any]:
     """Decode `paths` into `pixels.bin`; broken ones are left out and listed as (place, message)."""
     with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
         looks, broken = _look(run, paths, skip_broken)
         if not looks:
-            raise DataError(f"{paths[0].parent}: no file in it can be read as an image")
+            raise DataError(f"{os.path.dirname(paths[0])}: no file in it can be read as an image")
         seen = looks.values()
         sizes = {(look.width, look.height) for look in seen}
         if size is None:
@@ -220,15 +220,13 @@ def _write(folder: Path, paths: list[Path], size: int | None, skip_broken: bool)
     }  # fmt: skip
 
 
-def look_at(paths: Sequence[Path | str], skip_broken: bool) -> tuple[dict[int, decode.Look], dict[int, str]]:
+def look_at(paths: Sequence[str], skip_broken: bool) -> tuple[dict[int, decode.Look], dict[int, str]]:
     """What the files' headers tell, by place in `paths`, and the messages of the broken ones, of which one raises."""
     with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
         return _look(run, paths, skip_broken)
 
 
-def _look(
-    run: workers.Run, paths: Sequence[Path | str], skip_broken: bool
-) -> tuple[dict[int, decode.Look], dict[int, str]]:
+def _look(run: workers.Run, paths: Sequence[str], skip_broken: bool) -> tuple[dict[int, decode.Look], dict[int, str]]:
     looks: dict[int, decode.Look] = {}
     broken: dict[int, str] = {}
     for place, found in _checked(run, "look", paths, {}, skip_broken):
@@ -241,7 +239,7 @@ def _look(
 
 
 def _checked(
-    run: workers.Run, name: str, paths: Sequence[Path | str], task: dict[str, Any], skip_broken: bool
+    run: workers.Run, name: str, paths: Sequence[str], task: dict[str, Any], skip_broken: bool
 ) -> Iterator[tuple[int, Any]]:
     """(place, what the task gives) of every file; a broken one gives its message, or raises."""
     from tqdm.auto import tqdm

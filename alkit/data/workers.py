@@ -35,7 +35,7 @@ _START = (
 )
 
 Task = dict[str, Any]
-Run = Callable[[str, Sequence[Path | str], Task], Generator[tuple[int, list[Any]]]]
+Run = Callable[[str, Sequence[str], Task], Generator[tuple[int, list[Any]]]]
 """(task, files, what goes with every block) to (first file, what the task gives for each of the block), in order."""
 
 
@@ -111,14 +111,11 @@ def _in_blocks(
     do: Callable[[Task], list[Any]],
     step: int,
     name: str,
-    paths: Sequence[Path | str],
+    paths: Sequence[str],
     common: Task,
 ) -> Generator[tuple[int, list[Any]]]:
     starts = range(0, len(paths), step)
-    tasks = [
-        {**common, "task": name, "row": start, "paths": [str(path) for path in paths[start : start + step]]}
-        for start in starts
-    ]
+    tasks = [{**common, "task": name, "row": start, "paths": paths[start : start + step]} for start in starts]
     yield from zip(starts, pool.map(do, tasks), strict=True)
 
 
