@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from alkit.errors import AlkitError
+from alkit.words import counted
 
 if TYPE_CHECKING:
     from alkit.grid import Plan
@@ -170,7 +171,7 @@ def _dry_run(plan: Plan, rerun: list[str]) -> int:
             grid.refuse_changed(run)
             print(f"{'finished' if run.finished else 'to run':9} {run.name}")
     left = sum(not run.finished or run.label in rerun for run in plan.runs)
-    print(f"{left} of {len(plan.runs)} runs to do, in {plan.folder}")
+    print(f"{left} of {counted(len(plan.runs), 'run')} to do, in {plan.folder}")
     return 0
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from alkit.words import counted
+
 Check = Callable[[], str]
 
 
@@ -48,7 +50,7 @@ def _packages() -> str:
 def _device() -> str:
     import torch
 
-    threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    threads = f"{counted(os.cpu_count() or 0, 'core')}, {counted(torch.get_num_threads(), 'thread')}"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30

@@ -35,6 +35,7 @@ from alkit.models import Network, build_backbone
 from alkit.records import MEASURES, read_run
 from alkit.training import to_device
 from alkit.weights import architecture_of, fit_weights, read_weights
+from alkit.words import counted
 
 Array = npt.NDArray[Any]
 
@@ -264,7 +265,8 @@ def _published(method: Any, dataset: str, labelled: Any) -> tuple[float, str | N
 def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[str]:
     """What a reader must know of the numbers."""
     images = " or ".join(f"{number:,}" for number in sorted(set(frame["images"])))
-    notes = [f"{dataset}: {len(frame)} checkpoints, {images} test images."]
+    notes = [f"{dataset}: {counted(len(frame), 'checkpoint')}, {images} test images."]
+    notes.append("gap is mean confidence less accuracy: above 0 overconfident, below 0 underconfident.")
     if (summarise(frame, dataset)["seeds"] > 1).any():
         notes.append("± is the sample standard deviation over seeds.")
     sources = list({source.file.label: source for source in reversed(sources)}.values())[::-1]  # the first of each
@@ -276,7 +278,7 @@ def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[st
         whose = f"{', '.join(labels)}: " * (len(ways) > 1)
         last, out = "belongs to the last bin", "is left out, as in the first paper's program"
         how = f"{out} (protocol corrected: it {last})" if dropped else f"{last} (protocol released: it {out})"
-        notes.append(f"{whose}ECE and OE in {bins} bins; a confidence of exactly 1 {how}.")
+        notes.append(f"{whose}ECE and OE in {counted(bins, 'bin')}; a confidence of exactly 1 {how}.")
     if any(s.experiment.quirk(_CORNER) for s in sources):
         notes.append(f"The last map is pooled at its corner, as these were trained (quirk {_CORNER}).")
     if frame["labelled"].isna().any():
@@ -306,7 +308,7 @@ def shown(evaluation: Evaluation) -> pd.DataFrame:
         cell |= {"accuracy, %": _pair(row, "accuracy", 2, 100), "OE": _pair(row, "oe", 5)}
         if unit is not None:
             cell[f"OE, 1e-{-round(math.log10(unit))}"] = _pair(row, "oe_scaled", 2)
-        cell |= {"ECE": _pair(row, "ece", 4), "NLL": _pair(row, "nll", 4)}
+        cell |= {"ECE": _pair(row, "ece", 4), "gap": _pair(row, "gap", 4, sign="+"), "NLL": _pair(row, "nll", 4)}
         if table["published"].notna().any():
             cell["published, %"] = "–" if pd.isna(row["published"]) else f"{100 * row['published']:.1f}"
         cells.append(cell)
@@ -323,9 +325,9 @@ def as_text(evaluation: Evaluation) -> str:
     return aligned(rows, right=right) + "\n\n" + "\n".join(evaluation.notes)
 
 
-def _pair(row: Mapping[str, Any], measure: str, digits: int, factor: float = 1) -> str:
+def _pair(row: Mapping[str, Any], measure: str, digits: int, factor: float = 1, sign: str = "") -> str:
     mean, deviation = factor * row[measure], factor * row[f"{measure}_deviation"]
-    return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
+    return f"{mean:{sign}.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
 
 
 # --- the command ---

@@ -26,6 +26,7 @@ from alkit.learner import ActiveLearner
 from alkit.pretext.exchange import PretextLosses
 from alkit.pretext.run import run_pretext, with_pretext
 from alkit.pretext.settings import pretext_key
+from alkit.words import counted
 
 _NAMES = "_alkit_names"
 _PARAMETERS = "_alkit_parameters"
@@ -190,7 +191,8 @@ class _Bars:
                   flush=True)  # fmt: skip
 
     def note(self, record: dict[str, Any]) -> None:
-        line = f"{record['labelled']} labels, accuracy {record['accuracy']:.1%}, ECE {record['ece']:.3f}"
+        bins = counted(record["bins"], "bin")
+        line = f"{record['labelled']} labels, accuracy {record['accuracy']:.1%}, ECE {record['ece']:.3f} ({bins})"
         if self._bars:
             self._bars[0].update()
             self._bars[0].set_postfix_str(line)
@@ -249,5 +251,5 @@ def versions() -> str:
 
     return (
         f"alkit {alkit.__version__}, torch {torch.__version__}, torchvision {version('torchvision')}, "
-        f"python {platform.python_version()}, {torch.get_num_threads()} threads"
+        f"python {platform.python_version()}, {counted(torch.get_num_threads(), 'thread')}"
     )

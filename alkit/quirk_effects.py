@@ -181,4 +181,4 @@ def keep(table: pd.DataFrame, path: Path = EFFECTS_FILE) -> list[Effect]:
 
 
 if __name__ == "__main__":
-    print(f"{len(keep(effects(sys.argv[1])))} effects in {EFFECTS_FILE}")
+    print(f"{counted(len(keep(effects(sys.argv[1]))), 'effect')} in {EFFECTS_FILE}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from alkit.errors import ConfigError, nearest
 from alkit.methods import METHODS, Method
+from alkit.words import counted
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def in_words(effect: Effect) -> str:
     numbers = f"{points:+.1f} points" + (f" ({low:+.1f} to {high:+.1f})" if math.isfinite(low) else "")
     without, with_it = effect.labels.split(" / ")
     bought = f", {with_it} labels against {without}" if without != with_it else ""
-    return f"{numbers.replace('-', '−')}: {effect.method} on {effect.dataset}, {effect.seeds} seeds{bought}"
+    return f"{numbers.replace('-', '−')}: {effect.method} on {effect.dataset}, {counted(effect.seeds, 'seed')}{bought}"
 
 
 EFFECTS_FILE = Path(__file__).with_name("quirk_effects.csv")

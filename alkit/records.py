@@ -25,6 +25,7 @@ import pandas as pd
 from alkit.config import Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
 from alkit.progress import is_alive, one_line, read_mapping, seconds
+from alkit.words import counted
 
 SCHEMA = 1
 RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")
@@ -88,7 +89,7 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
     frame.attrs["problems"] = tuple(problems)
     if problems:
         first = f"{problems[0][0]}: {problems[0][1]}"
-        warnings.warn(f"{len(problems)} record(s) left out, the first: {first}", RecordWarning, stacklevel=2)
+        warnings.warn(f"{counted(len(problems), 'record')} left out, the first: {first}", RecordWarning, stacklevel=2)
     return frame
 
 

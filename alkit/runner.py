@@ -18,6 +18,7 @@ from alkit import grid
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.job import PARENT
 from alkit.progress import one_line, read_mapping
+from alkit.words import counted
 
 TAIL = 8
 
@@ -202,7 +203,7 @@ def report(plan: grid.Plan, failed: list[grid.GridRun], log: Path, began: float)
                   f"failed ({later.get('error')})", file=sys.stderr)  # fmt: skip
     if not failed:
         return
-    print(f"\nalkit: {len(failed)} of {len(plan.runs)} runs failed:", file=sys.stderr)
+    print(f"\nalkit: {len(failed)} of {counted(len(plan.runs), 'run')} failed:", file=sys.stderr)
     started = False
     for run in failed:
         for line in describe_failure(run, began):

@@ -12,6 +12,7 @@ from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
 from alkit.progress import is_alive, one_line, read_mapping, seconds
 from alkit.runner import aligned
+from alkit.words import counted
 
 SIGNS = ("result.json", "failure.json", "progress.json", "run.yaml")
 
@@ -34,7 +35,7 @@ def status_table(folder: str | Path, now: float | None = None) -> str:
                      ("state", "cycle", "epoch", "accuracy", "age", "note"))])  # fmt: skip
     counts = Counter(state["state"] for _, state in found)
     total = ", ".join(f"{number} {name}" for name, number in counts.most_common())
-    return f"{aligned(rows, right=range(2, 6))}\n{len(found)} runs: {total}"
+    return f"{aligned(rows, right=range(2, 6))}\n{counted(len(found), 'run')}: {total}"
 
 
 def run_folders(folder: Path) -> Iterator[Path]:

@@ -25,6 +25,7 @@ import numpy as np
 from alkit import calibration, records
 from alkit.errors import CheckpointError
 from alkit.files import atomic_write, sha256, write_text
+from alkit.words import counted
 
 PUBLISHED = Path(__file__).parent.parent / "outputs" / "published"
 KEPT = ("summary.html", "quirks.ipynb", "study.yaml", "tables/*.csv")
@@ -145,7 +146,7 @@ def check_run(run: Path) -> list[str]:
     n = arrays["confidence"].shape[1]
     wrong, bought = [], 0
     if len(arrays["confidence"]) != len(record["cycles"]):
-        return [f"predictions of {len(arrays['confidence'])} cycles, the record has {len(record['cycles'])}"]
+        return [f"predictions of {counted(len(arrays['confidence']), 'cycle')}, the record has {len(record['cycles'])}"]
     for place, cycle in enumerate(record["cycles"]):
         number = cycle["cycle"]
         query = queries.get(number, np.zeros(0, dtype=np.int64))
@@ -182,7 +183,7 @@ def main() -> int:
         if checking:
             count, wrong = check(study)
             failed |= bool(wrong)
-            print("\n".join(wrong) if wrong else f"{study}: {count} records follow from their arrays")
+            print("\n".join(wrong or [f"{study}: {counted(count, 'record')}, as the arrays have it"]))
             continue
         try:
             size = publish(study, PUBLISHED / study.absolute().name)

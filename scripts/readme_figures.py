@@ -19,6 +19,7 @@ import pandas as pd
 from alkit.data import DATASETS
 from alkit.methods import METHODS
 from alkit.records import load_runs
+from alkit.words import counted
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -46,7 +47,7 @@ def heading(name: str, frame: pd.DataFrame) -> str:
     """`digits, 100 labels, 3 seeds`; the whole data set has more labels than the study."""
     part = frame[frame["method"] != "whole_dataset"]
     seeds = part["seed"].nunique()
-    return f"{name}, {part['labelled'].max()} labels, {seeds} seed{'s' if seeds != 1 else ''}"
+    return f"{name}, {part['labelled'].max()} labels, {counted(seeds, 'seed')}"
 
 
 def methods_table(frames: dict[str, pd.DataFrame]) -> str:

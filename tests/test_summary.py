@@ -476,9 +476,9 @@ def test_the_number_over_a_picture_is_the_number_in_the_table(
     calibrated.is_it_calibrated(opened)
     table = tables.calibration(opened).set_index("label")
     for name, over in (("reliability", "{}, cycle 5"), ("temperature_scaling", "{}, before")):
-        titles = dict(axis.get_title().split("\n") for axis in found[name].axes if "\n" in axis.get_title())
+        titles = dict(axis.get_title().split("\n", 1) for axis in found[name].axes if "\n" in axis.get_title())
         for label in ("random", "oo4al"):
-            said = f"ECE {table.loc[label, 'ece']:.3f} (15 bins), gap {table.loc[label, 'gap']:+.3f}".replace("-", "−")
+            said = f"ECE {table.loc[label, 'ece']:.3f} (15 bins)\ngap {table.loc[label, 'gap']:+.3f}".replace("-", "−")
             assert titles[over.format(label)] == said
     assert found["ece"].axes[0].get_ylabel() == "ECE (15 bins)"
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alkit.plots.style import Style, figure, height_for, in_style, percent_axis, plain, styles
+from alkit.words import counted
 
 NAMES = {
     "accuracy": ("accuracy", "Accuracy on the test images"),
@@ -58,8 +59,7 @@ def curves(
         name = NAMES[metric][0] + (_bins(frame) if metric in IN_BINS else "")
         axis.set(title=plain(title or NAMES[metric][1]), xlabel="labelled images", ylabel=name)
         few, many = min(seeds, default=0), max(seeds, default=0)
-        count = f"{few}" if few == many else f"{few} to {many}"
-        note = f"mean over {count} {'seed' if many == 1 else 'seeds'}"
+        note = f"mean over {counted(many, 'seed') if few == many else f'{few} to {many} seeds'}"
         if many > 1:
             note += f"\nbars: {interval_note(seeds)}"
             note += "\npoints: single runs" if few <= FEW_SEEDS else ""

@@ -57,7 +57,8 @@ def draw_reliability(
 
 def calibration_note(ece: float, gap: float, bins: int | str) -> str:
     """What is written over a diagram: the error, its bins, and the mean confidence less the accuracy."""
-    return f"ECE {ece:.3f} ({bins} bins), gap {gap:+.3f}".replace("-", "−")
+    gap_too = "" if np.isnan(gap) else f"\ngap {gap:+.3f}".replace("-", "−")  # older records have none
+    return f"ECE {ece:.3f} ({bins} bins){gap_too}"
 
 
 def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS) -> None:

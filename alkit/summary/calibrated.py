@@ -13,7 +13,7 @@ from alkit.plots.curves import NAMES
 from alkit.summary import page, tables
 from alkit.summary.page import MOST_DIAGRAMS, section
 from alkit.summary.study import StudyFolder
-from alkit.summary.tables import fixed, whole
+from alkit.summary.tables import fixed, signed, whole
 
 MOST_CYCLES = 5
 """Columns of the reliability diagrams; the table of them has every cycle."""
@@ -29,7 +29,8 @@ def is_it_calibrated(study: StudyFolder) -> None:
     measured = tables.calibration(study)
     names = [name for name in measured.columns if name not in ("label", "seeds", "labels", "bins")]
     caption = f"Calibration at the last cycle; ECE and OE in {tables.bins_of(study)} bins"
-    page.table(study, "calibration", measured, caption, dict.fromkeys(names, fixed(4)))
+    page.table(study, "calibration", measured, caption,
+               dict.fromkeys(names, fixed(4)) | {"gap": signed(4)})  # fmt: skip
     page.explain(
         "What the columns are",
         "*ece*: expected calibration error, the mean distance of confidence from accuracy over equal bins of "
@@ -111,7 +112,8 @@ def temperature_scaling(study: StudyFolder) -> None:
         return
     page.heading("Before and after temperature scaling, last cycle")
     page.figure(study, "temperature_scaling", plots.before_and_after(pairs, notes=notes), "before and after scaling")
-    formats = {"temperature": fixed(3)} | dict.fromkeys(list(rows[0])[2:-1], fixed(4))
+    formats = {"temperature": fixed(3)} | dict.fromkeys(("ECE before", "ECE after"), fixed(4))
+    formats |= dict.fromkeys(("gap before", "gap after"), signed(4))
     page.table(study, "temperature_scaling", pd.DataFrame(rows), "Temperature scaling across halves of the test images",
                formats)  # fmt: skip
     page.say("One temperature, fitted on one half of the test images and applied to the other half, and the other way "

@@ -24,6 +24,11 @@ def fixed(digits: int) -> Format:
     return lambda value: "" if _unknown(value) else f"{float(value):.{digits}f}"
 
 
+def signed(digits: int) -> Format:
+    """As `fixed`, with the sign of what may be on either side of 0."""
+    return lambda value: "" if _unknown(value) else f"{float(value):+.{digits}f}"
+
+
 def whole(value: Any) -> str:
     return "" if _unknown(value) else f"{round(float(value))}"
 
