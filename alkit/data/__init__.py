@@ -6,10 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alkit.data.identity import digest, fingerprint
     from alkit.data.imageset import ImageSet, from_arrays
     from alkit.data.registry import DATASETS, load_dataset, load_for, pool_facts
 
 _HOMES = {
+    "digest": "identity",
+    "fingerprint": "identity",
     "ImageSet": "imageset",
     "from_arrays": "imageset",
     "DATASETS": "registry",
@@ -18,7 +21,9 @@ _HOMES = {
     "pool_facts": "registry",
 }
 
-__all__ = ["DATASETS", "ImageSet", "from_arrays", "load_dataset", "load_for", "pool_facts"]
+__all__ = [
+    "DATASETS", "ImageSet", "digest", "fingerprint", "from_arrays", "load_dataset", "load_for", "pool_facts",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

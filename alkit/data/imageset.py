@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from alkit.data import augment
+from alkit.data.identity import Identity, identity
 from alkit.data.pixels import Pixels, TensorPixels, prefetched
 
 __all__ = ["ImageSet", "Pixels", "TensorPixels", "channel_statistics", "from_arrays"]
@@ -60,10 +61,18 @@ class ImageSet:
         """Images a class, int64 (C,)."""
         return torch.bincount(self.labels.cpu(), minlength=self.num_classes)
 
+    @cached_property
+    def identity(self) -> Identity:
+        """What tells this set from every other: see `alkit.data.digest`. Computed when first asked for."""
+        return identity(self)
+
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set with its labels, and its pixels where they fit, on `device`."""
         device = torch.device(device)
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device), device=device)
+        moved = replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device), device=device)
+        if "identity" in vars(self):  # else it would be read back from the device
+            vars(moved)["identity"] = self.identity
+        return moved
 
     def select(self, indices: Tensor) -> ImageSet:
         """The subset `indices`, in that order."""

@@ -1,0 +1,168 @@
+"""What tells one set of images from another: a digest of class names, labels and pixels, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels
+from alkit.errors import DataError
+from alkit.files import write_text
+
+if TYPE_CHECKING:
+    from alkit.data.imageset import ImageSet
+
+BLOCK_BYTES = 2**26
+"""How much of a set is read at a time."""
+PIXELS, FILES = "pixels", "files"
+_SPLITS = (("train", "training"), ("test", "test"))
+_WORDS = {"class_names": "class names", "labels": "labels", "shape": "shape of images", PIXELS: "pixels",
+          FILES: "files"}  # fmt: skip
+
+Identity = dict[str, Any]
+
+
+def digest(images: ImageSet) -> str:
+    """The hexadecimal SHA-256 of one split: of its class names, labels and pixels, in their order.
+
+    Computed once (0.2 seconds for 60,000 images of 32×32) and kept on the object and on its copies on a device; take
+    it before the images go to one. Images that are decoded from their files as they are used are not all decoded for
+    this: of them it is the names and sizes of the files, with labels and class names. To compute it without this
+    package, see `identity`.
+    """
+    return str(images.identity["sha256"])
+
+
+def fingerprint(train: ImageSet, test: ImageSet) -> str:
+    """The hexadecimal SHA-256 of a pool and its test images: of their two digests as text, joined."""
+    return hashlib.sha256((digest(train) + digest(test)).encode()).hexdigest()
+
+
+def pixels_digest(images: ImageSet) -> str:
+    """The hexadecimal SHA-256 of the pixels of one split alone (of its files' names and sizes: see `digest`)."""
+    identity = images.identity
+    return str(identity.get(PIXELS) or identity[FILES])
+
+
+def identity(images: ImageSet) -> Identity:
+    """The digest of one split (`sha256`), the SHA-256 of each of the `parts` that it is made of, and their `count`.
+
+    `class_names` is of the names as a JSON list, `labels` of int64 little-endian, `pixels` of uint8 (N, H, W, C),
+    `shape` is (N, H, W, C) itself; `sha256` is of the JSON of these, keys sorted, without spaces. For images that are
+    decoded as they are used `files` stands for `pixels`: of a line `NAME TAB BYTES` a file.
+    """
+    count, channels, height, width = images.pixels.shape
+    content = FILES if images.pixels.decodes else PIXELS
+    parts: dict[str, Any] = {
+        "class_names": _sha256(json.dumps(list(images.class_names)).encode()),
+        "labels": _sha256(images.labels.cpu().numpy().astype("<i8").tobytes()),
+        "shape": [count, height, width, channels],
+        content: _of_files(images.pixels) if isinstance(images.pixels, FilePixels) else _of_pixels(images.pixels),
+    }
+    whole = _sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode())
+    return {"sha256": whole, "count": count, **parts}
+
+
+def images_record(train: ImageSet, test: ImageSet) -> dict[str, Any]:
+    """What a run's record, checkpoint and progress say of its images: a digest a split, the counts, and the parts."""
+    splits = {"train": train.identity, "test": test.identity}
+    known_by = "names and sizes of the files" if train.pixels.decodes else "pixels"
+    return {
+        **{name: identity["sha256"] for name, identity in splits.items()},
+        "counts": {name: identity["count"] for name, identity in splits.items()},
+        "known_by": f"{known_by}, labels and class names, by SHA-256",
+        "parts": {name: {k: v for k, v in identity.items() if k in _WORDS} for name, identity in splits.items()},
+    }
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """In words, how the images of two records differ (`before` had …, not …); None where they are the same.
+
+    Both counts where they differ; where there are as many, which of pixels, labels and class names are others.
+    """
+    if all(before.get(name) == now.get(name) for name, _ in _SPLITS):
+        return None
+    counts = [_counts(record) for record in (before, now)]
+    if counts[0] != counts[1]:
+        return f"{counts[0]}, not {counts[1]}"
+    changed = [f"other {what} in the {said} images" for name, said in _SPLITS if (what := _changed(name, before, now))]
+    return f"{counts[0]}, but {' and '.join(changed) or 'not the same ones'}"
+
+
+def _changed(split: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    old, new = (record.get("parts", {}).get(split, {}) for record in (before, now))
+    return " and ".join(word for key, word in _WORDS.items() if old.get(key) != new.get(key))
+
+
+def _counts(record: dict[str, Any]) -> str:
+    counts = record.get("counts", {})
+    return " and ".join(f"{counts.get(name, 0):,} {said} images" for name, said in _SPLITS)
+
+
+# --- hashing --------------------------------------------------------------------------------------------------------
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _of_files(pixels: FilePixels) -> str:
+    found = hashlib.sha256()
+    root = os.fsencode(pixels.root)
+    for name in map(bytes, pixels.names):
+        try:
+            size = os.stat(os.path.join(root, name)).st_size
+        except OSError as error:
+            raise DataError(f"{pixels.root / os.fsdecode(name)}: cannot be read ({error.strerror})") from None
+        found.update(b"%b\t%d\n" % (name, size))
+    return found.hexdigest()
+
+
+def _of_pixels(pixels: Pixels) -> str:
+    """SHA-256 of uint8 (N, H, W, C); of a file that is too large for memory it is kept beside the file."""
+    if not isinstance(pixels, MemmapPixels):
+        return _hashed(pixels)
+    rows = b"all" if pixels.rows is None else pixels.rows.astype("<i8").tobytes()
+    kept = pixels.path.with_name(f"pixels-{_sha256(rows)[:16]}.sha256")
+    with suppress(OSError, ValueError):
+        state, known = pixels.path.stat(), json.loads(kept.read_text())
+        if known["of"] == [state.st_size, state.st_mtime_ns]:
+            return str(known["sha256"])
+    found = _hashed(pixels)
+    with suppress(OSError):  # a cache that cannot be written costs time, no more
+        state = pixels.path.stat()
+        write_text(kept, json.dumps({"of": [state.st_size, state.st_mtime_ns], "sha256": found}))
+    return found
+
+
+def _hashed(pixels: Pixels) -> str:
+    found = hashlib.sha256()
+    for block in _blocks(pixels):
+        found.update(np.ascontiguousarray(block).data)
+    return found.hexdigest()
+
+
+def _blocks(pixels: Pixels) -> Iterator[npt.NDArray[np.uint8]]:
+    """All images in blocks (b, H, W, C), without a copy where they lie in memory in that order."""
+    from tqdm.auto import tqdm
+
+    count, *shape = pixels.shape
+    step = max(1, BLOCK_BYTES // max(1, int(np.prod(shape))))
+    total = count * int(np.prod(shape))
+    with tqdm(total=count, desc="knowing the images", unit="image", disable=total < 2**31, mininterval=2) as bar:
+        for start in range(0, count, step):
+            chosen = slice(start, min(count, start + step))
+            block = (
+                pixels.images[chosen] if isinstance(pixels, TensorPixels)
+                else pixels.take(torch.arange(chosen.start, chosen.stop))
+            )  # fmt: skip
+            yield block.permute(0, 2, 3, 1).cpu().numpy()
+            bar.update(len(block))
