@@ -18,7 +18,8 @@ from torch import Tensor
 
 from alkit import __version__, devices
 from alkit.config import Experiment
-from alkit.data import load_for
+from alkit.data import ImageSet, images_for
+from alkit.data.identity import images_record
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
 from alkit.models import Network, build_network
 from alkit.objectives import objective_of
@@ -61,20 +62,30 @@ class ActiveLearner:
     and a second iteration, in this process or another, goes on where the first one was. `progress` is called with
     a dictionary (state, cycle, epoch, …) after every epoch.
 
+    `train` and `test` are images of one's own (`alkit.data.from_arrays`) in place of a named data set: the pool with
+    its labels, which are looked up only as they are bought, and the test images. See `alkit.data.images_for`.
+
     Raises `ConfigError` for an experiment that its data cannot give, `CheckpointError` for a folder that holds
-    another experiment's run or is in use by another process.
+    another experiment's run, or one on other images, or is in use by another process.
     """
 
     def __init__(
-        self, experiment: Experiment, out_dir: str | Path | None = None, progress: Progress | None = None
+        self,
+        experiment: Experiment,
+        out_dir: str | Path | None = None,
+        progress: Progress | None = None,
+        *,
+        train: ImageSet | None = None,
+        test: ImageSet | None = None,
     ) -> None:
-        self.experiment = experiment
-        self.folder = RunFolder(out_dir, experiment)
-        self._progress = progress
         if experiment.threads is not None:
             torch.set_num_threads(experiment.threads)
         self.device = devices.choose_device(experiment.device)
-        self.train, self.test = (part.to(self.device) for part in load_for(experiment))
+        experiment, *splits = images_for(experiment, train, test)
+        self.experiment = experiment
+        self.folder = RunFolder(out_dir, experiment, images_record(*splits))
+        self._progress = progress
+        self.train, self.test = (part.to(self.device) for part in splits)
         experiment.check_pool(len(self.train), self.train.num_classes)
         self.labels = self.train.labels.cpu()
         self.strategy = make_strategy(experiment)
@@ -94,6 +105,10 @@ class ActiveLearner:
             return
         with self.folder.lock(), devices.deterministic():
             restored = self.folder.restore()
+            if restored is None and "pretext" in self.experiment.row.needs:
+                from alkit.strategies import pt4al
+
+                pt4al.check_losses(self.experiment, self.train)
             self.state = State(started=_now()) if restored is None else State(**restored)
             self._note_code()
             yield from list(self.state.records)
@@ -318,7 +333,8 @@ class ActiveLearner:
             "label": experiment.name, "seed": experiment.seed, "protocol": experiment.protocol,
             "params": experiment.model_dump(mode="json"), "quirks": experiment.quirk_states,
             "class_names": list(self.train.class_names), "pool_size": len(self.available),
-            "test_size": len(self.test), "data": self.train.notes, "cycles": self.state.records,
+            "test_size": len(self.test), "images": self.folder.images, "data": self.train.notes,
+            "cycles": self.state.records,
             "environment": devices.environment(self.device, experiment.precision),
             "code": self.state.code, "started": self.state.started, "finished": _now(),
         }  # fmt: skip

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from alkit.config import Experiment, Study
-from alkit.data import ImageSet, load_for
+from alkit.data import ImageSet, load_for, own_experiment
 from alkit.data.cache import statistics_of
 from alkit.errors import ConfigError
 from alkit.learner import ActiveLearner
@@ -114,20 +114,29 @@ class Run:
         return self.queries[f"query_{len(self.records)}"]
 
 
-def run(experiment: Experiment, out_dir: str | Path | None = None, outputs_dir: str | Path | None = None) -> Run:
+def run(
+    experiment: Experiment,
+    out_dir: str | Path | None = None,
+    outputs_dir: str | Path | None = None,
+    *,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+) -> Run:
     """Run the experiment (or go on with it, or read it back if its folder holds it finished), showing progress.
 
     The record goes to `out_dir`; without one to `outputs_dir`/DATASET/LABEL/seed-N; without either nothing is kept.
     A method that needs a pretext task's losses and was given none has them computed first, into the same folder (with
-    `outputs_dir` into one that all runs share).
+    `outputs_dir` into one that all runs share). `train` and `test` are images of one's own, as for `ActiveLearner`.
     """
+    if train is not None or test is not None:
+        experiment = own_experiment(experiment, train, test)
     pretext_dir = out_dir
     if out_dir is None and outputs_dir is not None:
         pretext_dir = outputs(outputs_dir) / experiment.dataset / "pretext"
         out_dir = outputs(outputs_dir) / experiment.dataset / experiment.name / f"seed-{experiment.seed}"
     with _Bars(experiment) as bars:
-        experiment = with_pretext(experiment, pretext_dir or _scratch().name, bars)
-        learner = ActiveLearner(experiment, out_dir, progress=bars)
+        experiment = with_pretext(experiment, pretext_dir or _scratch().name, bars, train=train, test=test)
+        learner = ActiveLearner(experiment, out_dir, progress=bars, train=train, test=test)
         records = []
         for record in learner:
             records.append(record)

@@ -39,6 +39,8 @@ COLUMNS = (
     *CYCLE_COLUMNS,
     *(f"{name}_seconds" for name in SECONDS),
     *ENVIRONMENT,
+    "train_images",
+    "test_images",
     "images",
     "params_sha256",
     "path",
@@ -60,8 +62,9 @@ class RecordWarning(UserWarning):
 def load_runs(folder: str | Path) -> pd.DataFrame:
     """All finished runs below `folder` (of outputs, of a study or of one run), one row a run and cycle.
 
-    Columns: `COLUMNS`; accuracy and errors are fractions, times seconds. `path` is the run's folder, `images` the
-    digest of its pool and test images (None in older records), `params_sha256` that of `compared_params`. What could
+    Columns: `COLUMNS`; accuracy and errors are fractions, times seconds. `path` is the run's folder,
+    `train_images` and `test_images` are the digests of its pool and test images and `images` is both of them (None in
+    older records, of which they are not known), `params_sha256` that of `compared_params`. What could
     not be read is in `.attrs["problems"]`, a tuple of (path, reason), and announced by a `RecordWarning`.
     Raises `CheckpointError` if there is no such folder.
     """
@@ -261,14 +264,21 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
     environment = [record["environment"].get(name) for name in ENVIRONMENT]
     params = compared_params(record["params"])
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
-    images = record.get("images")
-    seen = "/".join(str(images.get(split)) for split in ("train", "test")) if isinstance(images, dict) else None
+    splits = images_of(record)
+    images = (*splits, "/".join(splits)) if splits else (None, None, None)
     for cycle in record["cycles"]:
         seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
         values = [_number(cycle.get(n), math.nan) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
         times = [_number(seconds.get(name), math.nan) for name in SECONDS]
         values[_BINS] = _bins(cycle, record)
-        yield (*run, *values, *times, *environment, seen, digest, str(path))
+        yield (*run, *values, *times, *environment, *images, digest, str(path))
+
+
+def images_of(record: dict[str, Any]) -> tuple[str, str] | None:
+    """The digests of a record's pool and test images; None where an older version did not write them."""
+    images = record.get("images")
+    train, test = (images.get("train"), images.get("test")) if isinstance(images, dict) else (None, None)
+    return (train, test) if isinstance(train, str) and isinstance(test, str) else None
 
 
 _BINS = CYCLE_COLUMNS.index("bins")

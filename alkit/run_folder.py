@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 
 from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import FREE_PARAMETERS, Experiment
+from alkit.data.identity import difference
 from alkit.errors import CheckpointError
 from alkit.files import atomic_write, clean_temporary, sha256, write_json, write_npz
 
@@ -40,11 +42,12 @@ def pretext_sha256(experiment: Experiment) -> str | None:
 
 
 class RunFolder:
-    """The folder `path` of one run of `experiment`; None keeps everything in memory."""
+    """The folder `path` of one run of `experiment` on `images` (`images_record`); None keeps everything in memory."""
 
-    def __init__(self, path: str | Path | None, experiment: Experiment) -> None:
+    def __init__(self, path: str | Path | None, experiment: Experiment, images: dict[str, Any]) -> None:
         self.path = Path(path) if path is not None else None
         self.experiment = experiment
+        self.images = images
         self._reported = 0.0
         self._held: TextIO | None = None
 
@@ -55,6 +58,7 @@ class RunFolder:
         try:
             result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
             self._refuse_other(result["params"] | {"pretext_losses": result.get("pretext_sha256")})
+            self._refuse_other_images(result.get("images"))
             result["cycles"][-1]["cycle"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise CheckpointError(f"{self.path / 'result.json'}: not a record of alkit") from None
@@ -67,17 +71,24 @@ class RunFolder:
         saved = load_checkpoint(self._checkpoint) if self.path is not None else None
         if saved is None:
             return None
-        params, state = saved.get("params"), saved.get("state")
-        if not isinstance(params, dict) or not isinstance(state, dict):
+        params, state, images = saved.get("params"), saved.get("state"), saved.get("images")
+        if not isinstance(params, dict) or not isinstance(state, dict) or not isinstance(images, dict | None):
             raise CheckpointError(f"{self._checkpoint}: not a checkpoint of alkit; remove it to begin anew")
         self._refuse_other(params)
+        self._refuse_other_images(images)
+        if images is None:
+            warnings.warn(
+                f"{self._checkpoint}: made before runs knew their images; whether they are still the same is not known",
+                stacklevel=3,
+            )
         return state
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Keep `state`; the checkpoint before it is kept too."""
         if self.path is not None:
             self._keep_hold()
-            save_checkpoint(self._checkpoint, {"params": fingerprint(self.experiment), "state": state})
+            saved = {"params": fingerprint(self.experiment), "images": self.images, "state": state}
+            save_checkpoint(self._checkpoint, saved)
 
     def report(self, status: dict[str, Any]) -> None:
         """Write `progress.json` for whoever watches: at most once a second, and at every change of state."""
@@ -89,7 +100,13 @@ class RunFolder:
         with suppress(OSError):  # a run does not end because its progress cannot be shown
             write_json(
                 self.path / "progress.json",
-                status | {"updated": time.time(), "pid": os.getpid(), "host": platform.node()},
+                status
+                | {
+                    "updated": time.time(),
+                    "pid": os.getpid(),
+                    "host": platform.node(),
+                    "images": self.images,
+                },
             )
 
     def keep_model(self, cycle: int, backbone: nn.Module) -> None:
@@ -175,3 +192,11 @@ class RunFolder:
                 raise CheckpointError(
                     f"{self.path}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
                 )
+
+    def _refuse_other_images(self, before: dict[str, Any] | None) -> None:
+        """Refuse a run on other images than those of now; what a record of an older version had is not known."""
+        if before is not None and (other := difference(before, self.images)) is not None:
+            raise CheckpointError(
+                f"{self.path}: holds a run on other images of '{self.experiment.dataset}': {other}; "
+                "choose another folder"
+            )

@@ -425,3 +425,42 @@ def test_batches_hold_the_images_asked_for_in_their_order() -> None:
     batches = [torch.tensor([2, 0]), torch.tensor([1])]
     found = list(part.stream(batches))
     assert torch.equal(torch.cat(found), images[[19, 5, 3]])
+
+
+# --- arrays of one's own ---------------------------------------------------------------------------------------------
+
+OWN = np.zeros((4, 3, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (OWN / 255, [0, 1, 0, 1], "images: expected uint8 (N, C, H, W) with values 0..255, not float64 (4, 3, 8, 8)"),
+        (OWN.astype(np.int16), [0, 1, 0, 1], "images: expected uint8"),
+        (OWN[0], [0, 1, 0], "images: expected uint8 (N, C, H, W) with values 0..255, not uint8 (3, 8, 8)"),
+        ([["a"]], [0], "images: expected uint8 (N, C, H, W) with values 0..255, not list"),
+        (OWN.transpose(0, 2, 3, 1), [0, 1, 0, 1], "images: expected (N, C, H, W), not (4, 8, 8, 3) with the channels"),
+        (OWN, [0, 1, 0], "labels: expected 4, one an image, not 3"),
+        (OWN, [0, 1, 0, 2], "labels: expected 0 to 1 with 2 class names, not 0 to 2"),
+        (OWN, [0, 1, 0, -1], "labels: expected 0 to 1 with 2 class names, not -1 to 1"),
+        (OWN, [0, 1, 0, float("nan")], "labels: expected whole numbers (N,), not float32 (4,)"),
+        (OWN, [0, 1, 0, 0.5], "labels: expected whole numbers (N,), not float32 (4,)"),
+        (OWN, np.eye(4), "labels: expected whole numbers (N,), not float64 (4, 4)"),
+        (OWN, ["a", "b", "a", "b"], "labels: expected whole numbers (N,)"),
+        (OWN, [True, False, True, False], "labels: expected whole numbers (N,), not bool (4,)"),
+    ],
+)
+def test_arrays_that_are_no_images_or_labels_are_refused_in_one_line(images: Any, labels: Any, said: str) -> None:
+    with pytest.raises(DataError) as error:
+        from_arrays("mine", images, labels, ["a", "b"])
+    assert str(error.value).startswith(said)
+
+
+def test_statistics_of_another_number_of_channels_are_refused() -> None:
+    with pytest.raises(DataError, match="mean: expected 3 numbers, one a channel, not 1"):
+        from_arrays("mine", OWN, [0, 1, 0, 1], ["a", "b"], (0.5,), (0.5,))
+
+
+def test_whole_numbers_are_labels_whatever_their_type() -> None:
+    for labels in ([0, 1, 0, 1], np.array([0, 1, 0, 1], np.uint8), torch.tensor([0.0, 1.0, 0.0, 1.0])):
+        assert from_arrays("mine", OWN, labels, ["a", "b"]).labels.tolist() == [0, 1, 0, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,15 @@ import torch
 from made_up import made_images
 from PIL import Image
 
-from alkit.data import ImageSet, digest, fingerprint, from_arrays, identity, load_dataset
+from alkit import ActiveLearner, Experiment, notebook
+from alkit.checkpoint import load_checkpoint, save_checkpoint
+from alkit.data import ImageSet, digest, fingerprint, from_arrays, identity, images_for, load_dataset, load_for
 from alkit.data.pixels import FilePixels, MemmapPixels
+from alkit.errors import CheckpointError, ConfigError
+from alkit.pretext import read_losses, with_pretext
+from alkit.records import load_runs
 
+Make = Callable[..., Experiment]
 COUNT, SHAPE = 12, (3, 4, 5)
 
 
@@ -156,3 +163,225 @@ def test_a_difference_is_said_with_both_counts_or_with_what_is_other(images: Ima
         "12 training images and 6 test images, but other class names in the training images and "
         "other class names in the test images"
     )
+
+
+# --- a run knows its images -----------------------------------------------------------------------------------------
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for a kill: raised from within the progress report."""
+
+
+def kill_in(cycle: int) -> Callable[[dict[str, Any]], None]:
+    def report(status: dict[str, Any]) -> None:
+        if status["cycle"] == cycle:
+            raise Killed
+
+    return report
+
+
+def photographs(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """A folder of small pictures, `counts` a class, each class with a brightness of its own."""
+    source = np.random.default_rng(seed)
+    for place, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = source.integers(0, 60, (8, 8, 3)) + 190 * place // max(1, len(counts) - 1)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture
+def cats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of 60 cats and dogs, and a cache of its own."""
+    monkeypatch.setenv("ALKIT_CACHE", str(tmp_path / "cache"))
+    return photographs(tmp_path / "cats", {"cat": 30, "dog": 30})
+
+
+@pytest.fixture
+def on_folder(tiny: Make) -> Make:
+    """`on_folder(folder, …)`: an experiment on the images of that folder."""
+
+    def make(folder: Path, **more: Any) -> Experiment:
+        return tiny(**{"dataset": "folder", "data_root": str(folder), "pool_size": None, "test_size": None,
+                       "initial": 10, "epochs": 1, "milestones": []} | more)  # fmt: skip
+
+    return make
+
+
+def run(experiment: Experiment, folder: Path, progress: Any = None) -> dict[str, Any]:
+    list(ActiveLearner(experiment, folder, progress))
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return content
+
+
+def test_a_record_has_the_digests_of_its_pool_and_test_images_after_every_data_option(
+    tiny: Make, tmp_path: Path
+) -> None:
+    experiment = tiny(label_noise=0.5)
+    record = run(experiment, tmp_path)
+    train, test = load_for(experiment)
+    assert record["images"]["train"] == digest(train) != digest(load_for(tiny())[0])
+    assert record["images"]["test"] == digest(test)
+    assert record["images"]["counts"] == {"train": 200, "test": 60}
+    assert record["images"]["parts"]["train"]["pixels"] == load_for(tiny())[0].identity["pixels"]
+    frame = load_runs(tmp_path)
+    assert set(frame["train_images"]) == {digest(train)}
+    assert set(frame["test_images"]) == {digest(test)}
+
+
+def test_the_images_are_read_for_their_digest_once_a_run(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    hashed = identity._hashed
+    monkeypatch.setattr(identity, "_hashed", lambda pixels: calls.append(pixels) or hashed(pixels))
+    learner = ActiveLearner(tiny(), tmp_path)
+    list(learner)
+    fingerprint(learner.train, learner.test)
+    assert len(calls) == 2
+
+
+def test_a_finished_run_is_not_that_of_another_folder(cats: Path, on_folder: Make, tmp_path: Path) -> None:
+    run(on_folder(cats), tmp_path / "run")
+    moved = cats.rename(tmp_path / "elsewhere")
+    run(on_folder(moved), tmp_path / "run")  # the same images, wherever they are
+    birds = photographs(tmp_path / "birds", {"a": 10, "b": 10, "c": 10, "d": 10, "e": 10})
+    with pytest.raises(CheckpointError) as error:
+        run(on_folder(birds), tmp_path / "run")
+    assert str(error.value) == (
+        f"{tmp_path / 'run'}: holds a run on other images of 'folder': 48 training images and 12 test images, "
+        "not 40 training images and 10 test images; choose another folder"
+    )
+
+
+@pytest.mark.parametrize("change", ["moved to the other class", "inverted", "deleted", "class renamed"])
+def test_a_run_broken_off_does_not_go_on_with_other_images(
+    change: str, cats: Path, on_folder: Make, tmp_path: Path
+) -> None:
+    experiment = on_folder(cats, cycles=4)
+    with pytest.raises(Killed):
+        run(experiment, tmp_path / "run", kill_in(3))
+    if change == "moved to the other class":
+        for number in range(10):
+            (cats / "cat" / f"{number:03}.png").rename(cats / "dog" / f"cat{number}.png")
+        said = "48 training images and 12 test images, but other labels and pixels in the training images"
+    elif change == "inverted":
+        for path in cats.rglob("*.png"):
+            Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+        said = "but other pixels in the training images and other pixels in the test images"
+    elif change == "deleted":
+        for number in range(5):
+            (cats / "dog" / f"{number:03}.png").unlink()
+        said = "48 training images and 12 test images, not 44 training images and 11 test images"
+    else:
+        (cats / "dog").rename(cats / "wolf")
+        said = "but other class names in the training images and other class names in the test images"
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(CheckpointError) as error:
+        run(experiment, tmp_path / "run")
+    assert said in str(error.value)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_record_of_an_older_version_is_read_and_its_images_are_not_known(
+    cats: Path, on_folder: Make, tmp_path: Path
+) -> None:
+    record = run(on_folder(cats), tmp_path)
+    del record["images"]
+    (tmp_path / "result.json").write_text(json.dumps(record))
+    assert run(on_folder(cats), tmp_path)["cycles"] == record["cycles"]
+    assert load_runs(tmp_path)["train_images"].isna().all()
+
+
+def test_a_checkpoint_of_an_older_version_goes_on_with_a_warning(tiny: Make, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tiny(), tmp_path, kill_in(2))
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    del saved["images"]
+    save_checkpoint(tmp_path / "checkpoint.pt", saved)
+    with pytest.warns(UserWarning, match="made before runs knew their images"):
+        run(tiny(), tmp_path)
+
+
+def test_pretext_losses_of_other_images_are_not_used(cats: Path, on_folder: Make, tmp_path: Path) -> None:
+    experiment = with_pretext(on_folder(cats, method="pt4al"), tmp_path)
+    (cats / "dog").rename(cats / "wolf")  # their pixels are the same ones
+    run(experiment, tmp_path / "same")
+    for path in cats.rglob("*.png"):
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    with pytest.raises(ConfigError, match=r"pretext_losses: .* is of other images"):
+        run(experiment, tmp_path / "other")
+    with pytest.raises(CheckpointError, match="holds pretext losses with pixels = "):
+        with_pretext(on_folder(cats, method="pt4al"), tmp_path)
+
+
+# --- arrays of one's own --------------------------------------------------------------------------------------------
+
+
+def test_a_run_on_arrays_of_ones_own_is_that_of_a_named_set_with_the_same_images(tiny: Make, tmp_path: Path) -> None:
+    experiment = tiny(label_noise=0.1, image_size=9)
+    named = run(experiment, tmp_path / "named")
+    train, test = load_dataset("digits")
+    list(ActiveLearner(experiment, tmp_path / "own", train=train, test=test))
+    own = json.loads((tmp_path / "own" / "result.json").read_text())
+    assert own["images"] == named["images"]
+    assert (own["dataset"], own["params"]["dataset"]) == ("own-digits", "own-digits")
+    assert [c["query_sha256"] for c in own["cycles"]] == [c["query_sha256"] for c in named["cycles"]]
+    assert [c["nll"] for c in own["cycles"]] == [c["nll"] for c in named["cycles"]]
+
+
+def test_a_run_on_arrays_goes_on_only_with_the_same_arrays(tiny: Make, tmp_path: Path) -> None:
+    experiment = tiny(pool_size=None, test_size=None, width=4)
+    train, test = made_images(80, (1, 8, 8), 4), made_images(40, (1, 8, 8), 4, seed=1)
+    with pytest.raises(Killed):
+        list(ActiveLearner(experiment, tmp_path, kill_in(2), train=train, test=test))
+    with pytest.raises(CheckpointError, match="on other images of 'made_up': 80 training images and 40 test"):
+        list(ActiveLearner(experiment, tmp_path, train=made_images(80, (1, 8, 8), 4, seed=2), test=test))
+    records = list(ActiveLearner(experiment, tmp_path, train=train, test=test))
+    assert json.loads((tmp_path / "result.json").read_text())["cycles"] == records
+
+
+def test_test_images_of_ones_own_are_normalised_as_the_pool_is(tiny: Make) -> None:
+    train, test = made_images(80, (1, 8, 8), 4), made_images(40, (1, 8, 8), 4, seed=1)
+    _, pool, held_out = images_for(tiny(pool_size=50, test_size=20), train, test)
+    assert (len(pool), len(held_out)) == (50, 20)
+    assert pool.mean == held_out.mean == train.mean != test.mean
+
+
+def test_a_notebook_runs_on_arrays_of_ones_own_with_pretext_losses_of_theirs(tiny: Make, tmp_path: Path) -> None:
+    experiment = tiny(method="pt4al", pool_size=None, test_size=None)
+    train, test = made_images(80, (1, 8, 8), 4), made_images(40, (1, 8, 8), 4, seed=1)
+    made = notebook.run(experiment, outputs_dir=tmp_path, train=train, test=test)
+    folder = tmp_path / "made_up" / "pt4al" / "seed-0"
+    assert json.loads((folder / "result.json").read_text())["images"]["train"] == digest(train) == digest(made.train)
+    (losses,) = (tmp_path / "made_up" / "pretext").glob("*.npz")
+    assert read_losses(losses).settings["pixels"] == train.identity["pixels"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"test": None}, "test: expected an ImageSet (alkit.data.from_arrays makes one), not nothing"),
+        ({"train": np.zeros(3)}, "train: expected an ImageSet (alkit.data.from_arrays makes one), not a value of"),
+        ({"test": made_images(9, (1, 8, 9), 3)}, "test: expected images of (C, H, W) = (1, 8, 8) as in train, not (1,"),
+        ({"test": made_images(9, (1, 8, 8), 2)}, "test: expected the 3 class names of train, in the same order"),
+        ({"test": made_images(0, (1, 8, 8), 3)}, "test: expected at least one image"),
+        ({"train": replace(made_images(9, (1, 8, 8), 3), name="a/b")}, "train: expected a name of letters, digits and"),
+        ({"data_root": "here"}, "data_root: the images are given as train and test; no folder is read"),
+        ({"test_fraction": 0.5}, "test_fraction: the images are given as train and test; no folder is read"),
+        ({"skip_broken": True}, "skip_broken: the images are given as train and test; no folder is read"),
+        ({"class_balance": [1.0, 0.5]}, "class_balance: expected 3 fractions, one a class, not 2"),
+        ({"pool_size": 99}, "pool_size: 99 is larger than the 60 training images there are"),
+    ],
+)  # fmt: skip
+def test_arrays_and_options_that_do_not_go_together_are_refused_in_one_line(
+    change: dict[str, Any], said: str, tiny: Make, tmp_path: Path
+) -> None:
+    sets = {"train": made_images(60, (1, 8, 8), 3), "test": made_images(9, (1, 8, 8), 3)}
+    options = {"pool_size": None, "test_size": None} | {k: v for k, v in change.items() if k not in sets}
+    with pytest.raises(ConfigError) as error:
+        ActiveLearner(tiny(**options), tmp_path / "run", **sets | {k: v for k, v in change.items() if k in sets})
+    assert str(error.value).startswith(said)
+    assert not (tmp_path / "run").exists()

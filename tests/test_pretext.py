@@ -255,7 +255,7 @@ def test_a_task_that_was_interrupted_ends_in_the_same_bytes(task: str, tiny: Mak
 def test_a_file_that_is_there_is_read_back(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = tiny(method="pt4al")
     first = run_pretext(experiment, tmp_path / "pretext.npz")
-    monkeypatch.setattr(run_module, "load_for", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(run_module, "make_task", lambda *_: pytest.fail("trained again"))
     assert run_pretext(experiment, tmp_path / "pretext.npz").losses.tolist() == first.losses.tolist()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alkit.data.identity import digest, fingerprint
     from alkit.data.imageset import ImageSet, from_arrays
+    from alkit.data.own import images_for, own_experiment
     from alkit.data.registry import DATASETS, load_dataset, load_for, pool_facts
 
 _HOMES = {
@@ -16,13 +17,16 @@ _HOMES = {
     "ImageSet": "imageset",
     "from_arrays": "imageset",
     "DATASETS": "registry",
+    "images_for": "own",
+    "own_experiment": "own",
     "load_dataset": "registry",
     "load_for": "registry",
     "pool_facts": "registry",
 }
 
 __all__ = [
-    "DATASETS", "ImageSet", "digest", "fingerprint", "from_arrays", "load_dataset", "load_for", "pool_facts",
+    "DATASETS", "ImageSet", "digest", "fingerprint", "from_arrays", "images_for", "load_dataset", "load_for",
+    "own_experiment", "pool_facts",
 ]  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from alkit.data import augment
 from alkit.data.identity import Identity, identity
 from alkit.data.pixels import Pixels, TensorPixels, prefetched
+from alkit.errors import DataError
+from alkit.words import counted
 
 __all__ = ["ImageSet", "Pixels", "TensorPixels", "channel_statistics", "from_arrays"]
 
@@ -147,16 +149,59 @@ def from_arrays(
     std: Sequence[float] | None = None,
     augmentation: str = "none",
 ) -> ImageSet:
-    """An ImageSet from uint8 images (N, C, H, W) and labels (N,); statistics are computed where not given."""
-    pixels = torch.as_tensor(images)
-    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or len(pixels) != len(labels):
-        raise ValueError("expected uint8 images (N, C, H, W) and as many labels")
+    """An ImageSet from uint8 images (N, C, H, W), values 0..255, and labels (N,) that count from 0 in `class_names`.
+
+    Channel statistics (`mean` and `std`, for pixels in 0..1) are computed where not given. Raises `DataError` of one
+    line for arrays that are not these.
+    """
+    pixels, whole = _as_pixels(images), _as_labels(labels, len(class_names))
+    if len(pixels) != len(whole):
+        raise DataError(f"labels: expected {len(pixels):,}, one an image, not {len(whole):,}")
+    for which, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != pixels.shape[1]:
+            raise DataError(f"{which}: expected {counted(pixels.shape[1], 'number')}, one a channel, not {len(values)}")
     if mean is None or std is None:
         mean, std = channel_statistics(pixels)
     return ImageSet(
         name, TensorPixels(pixels.contiguous(memory_format=torch.channels_last)),
-        torch.as_tensor(labels, dtype=torch.int64), tuple(class_names), tuple(mean), tuple(std), augmentation,
+        whole, tuple(map(str, class_names)), tuple(mean), tuple(std), augmentation,
     )  # fmt: skip
+
+
+def _as_pixels(images: np.ndarray | Tensor) -> Tensor:
+    try:
+        pixels = torch.as_tensor(images)
+    except (TypeError, ValueError, RuntimeError):
+        pixels = None
+    if pixels is None or pixels.dtype != torch.uint8 or pixels.ndim != 4:
+        given = f"{images.dtype} {tuple(images.shape)}" if hasattr(images, "dtype") else type(images).__name__
+        raise DataError(f"images: expected uint8 (N, C, H, W) with values 0..255, not {given}")
+    if pixels.shape[1] not in (1, 3) and pixels.shape[3] in (1, 3):
+        raise DataError(
+            f"images: expected (N, C, H, W), not {tuple(pixels.shape)} with the channels last: "
+            "images.transpose(0, 3, 1, 2) puts them second"
+        )
+    if 0 in pixels.shape[1:]:
+        raise DataError(f"images: expected at least one channel and pixel, not {tuple(pixels.shape)}")
+    return pixels
+
+
+def _as_labels(labels: np.ndarray | Tensor | Sequence[int], classes: int) -> Tensor:
+    """Labels as int64 (N,); of floats only whole numbers are labels, and NaN is none."""
+    try:
+        found = torch.as_tensor(labels)
+        whole = found.to(torch.int64)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise DataError("labels: expected whole numbers (N,)") from None
+    if found.ndim != 1 or found.dtype == torch.bool or found.is_complex() or bool((whole != found).any()):
+        given = str(found.dtype).removeprefix("torch.")
+        raise DataError(f"labels: expected whole numbers (N,), not {given} {tuple(found.shape)}")
+    if len(whole) and not 0 <= int(whole.min()) <= int(whole.max()) < classes:
+        raise DataError(
+            f"labels: expected 0 to {classes - 1} with {counted(classes, 'class name')}, "
+            f"not {int(whole.min())} to {int(whole.max())}"
+        )
+    return whole
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

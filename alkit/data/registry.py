@@ -191,6 +191,11 @@ def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
     _check_pool(entry, options, train)
     if known := certainty(entry):
         train = replace(train, notes={"verified": known, **train.notes})
+    return as_released(experiment, train, test)
+
+
+def as_released(experiment: Experiment, train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """The images as a released program sees them, under the quirks that say so."""
     if experiment.quirk("bgr_images"):
         # pictures keep their colours; the network sees each channel with the statistics of the one it was swapped with
         train, test = (replace(part, mean=part.mean[::-1], std=part.std[::-1]) for part in (train, test))
@@ -278,8 +283,12 @@ def _shrunk(test: ImageSet, size: int, seed: int) -> ImageSet:
 
 def _options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
     """The entry, and the experiment's data options with the entry's defaults where they are not set."""
-    entry, given = get_entry(experiment.dataset), experiment.data_options()
-    defaults = entry.defaults
+    entry = get_entry(experiment.dataset)
+    return entry, profiled(experiment, entry.defaults)
+
+
+def profiled(experiment: Experiment, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The experiment's data options with these defaults where they are not set."""
     if experiment.quirk("imbalance_step"):
         defaults = _STEP
         if experiment.imbalance_factor is not None:
@@ -287,11 +296,15 @@ def _options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
                 "imbalance_factor: the quirk 'imbalance_step' sets the profile of the classes; "
                 "expected one of the two (quirks: {imbalance_step: false} switches it off)"
             )
-    return entry, {key: defaults.get(key) if value is None else value for key, value in given.items()}
+    given = experiment.data_options()
+    return {key: defaults.get(key) if value is None else value for key, value in given.items()}
 
 
 def _root(experiment: Experiment) -> Path | None:
     return None if experiment.data_root is None else Path(experiment.data_root)
 
 
-__all__ = ["DATASETS", "DatasetEntry", "certainty", "get_entry", "load_dataset", "load_for", "pool_facts", "prepare"]
+__all__ = [
+    "DATASETS", "DatasetEntry", "as_released", "certainty", "get_entry", "load_dataset", "load_for", "pool_facts",
+    "prepare", "profiled",
+]  # fmt: skip

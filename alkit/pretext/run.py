@@ -15,7 +15,8 @@ import torch
 from alkit import devices
 from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import Experiment
-from alkit.data import ImageSet, load_for
+from alkit.data import ImageSet, images_for
+from alkit.data.identity import pixels_digest
 from alkit.errors import CheckpointError, DataError
 from alkit.pretext.base import PretextTask, make_task
 from alkit.pretext.exchange import PretextLosses, as_text, read_losses, write_pretext
@@ -24,30 +25,40 @@ from alkit.pretext.settings import pretext_key, pretext_settings
 Progress = Callable[[dict[str, Any]], None]
 
 
-def run_pretext(experiment: Experiment, out_file: str | Path, progress: Progress | None = None) -> PretextLosses:
+def run_pretext(
+    experiment: Experiment,
+    out_file: str | Path,
+    progress: Progress | None = None,
+    *,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+) -> PretextLosses:
     """Train the experiment's pretext task on its pool, without labels, and leave every image's loss in `out_file`.
 
     If the file is there, it is read back; if training was interrupted, it goes on from its last checkpoint beside the
     file; if another process is at it, this one waits. The same settings give the same bytes. `progress` is called with
-    a dictionary (state, epoch, epochs, loss, accuracy) after every epoch.
+    a dictionary (state, epoch, epochs, loss, accuracy) after every epoch. `train` and `test` are images of one's own,
+    as for `ActiveLearner`.
 
     The epoch kept is the one with the best accuracy on the pool itself (under the quirk `best_test_checkpoint` on the
     test images, as in the released program); the last one where a task has no accuracy.
 
-    Raises `CheckpointError` for a file of other settings, `ConfigError` for images that do not suit the task.
+    Raises `CheckpointError` for a file of other settings or images, `ConfigError` for images that do not suit the task.
     """
     out_file = Path(out_file)
     if out_file.suffix != ".npz":
         raise DataError(f"{out_file}: expected the name of a file that ends in .npz")
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
+    experiment, pool, held_out = images_for(experiment, train, test)
+    settings = settings_on(experiment, pool, held_out)
     with _alone(out_file):
         if out_file.exists():
-            return _read_back(out_file, experiment)
+            return _read_back(out_file, settings)
         device = devices.choose_device(experiment.device)
-        train, test = (part.to(device) for part in load_for(experiment))
+        task = make_task(experiment, pool.to(device))
         with devices.deterministic():
-            content = _train(experiment, make_task(experiment, train), test, out_file, progress)
+            content = _train(settings, task, held_out.to(device), out_file, progress)
         try:
             write_pretext(out_file, content)
         except OSError as error:
@@ -56,12 +67,27 @@ def run_pretext(experiment: Experiment, out_file: str | Path, progress: Progress
     return content
 
 
-def with_pretext(experiment: Experiment, folder: str | Path, progress: Progress | None = None) -> Experiment:
+def settings_on(experiment: Experiment, train: ImageSet, test: ImageSet) -> dict[str, Any]:
+    """The settings that losses are computed with, and what they are computed on: the pixels, no labels."""
+    settings = pretext_settings(experiment) | {"pixels": pixels_digest(train)}
+    if experiment.quirk("best_test_checkpoint"):
+        settings["test_pixels"] = pixels_digest(test)
+    return settings
+
+
+def with_pretext(
+    experiment: Experiment,
+    folder: str | Path,
+    progress: Progress | None = None,
+    *,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+) -> Experiment:
     """The experiment with its pretext losses: computed in `folder`/KEY.npz where it needs some and names none."""
     if "pretext" not in experiment.row.needs or experiment.pretext_losses is not None:
         return experiment
     out_file = Path(folder) / f"{pretext_key(experiment)}.npz"
-    run_pretext(experiment, out_file, progress)
+    run_pretext(experiment, out_file, progress, train=train, test=test)
     return Experiment(**(experiment.model_dump() | {"pretext_losses": str(out_file)}))
 
 
@@ -75,10 +101,10 @@ class _Best:
 
 
 def _train(
-    experiment: Experiment, task: PretextTask, test: ImageSet, out_file: Path, progress: Progress | None
+    settings: dict[str, Any], task: PretextTask, test: ImageSet, out_file: Path, progress: Progress | None
 ) -> PretextLosses:
     """All epochs, from the beginning or from the checkpoint beside `out_file`."""
-    settings, best, history, done = pretext_settings(experiment), _Best(), list[float](), 0
+    experiment, best, history, done = task.experiment, _Best(), list[float](), 0
     saved_state = load_checkpoint(_checkpoint(out_file))
     if saved_state is not None and saved_state["settings"] == settings:
         task.network.load_state_dict(saved_state["network"])
@@ -122,10 +148,11 @@ def _note(best: _Best, task: PretextTask, epoch: int, test: ImageSet, loss: floa
     return accuracy
 
 
-def _read_back(out_file: Path, experiment: Experiment) -> PretextLosses:
+def _read_back(out_file: Path, settings: dict[str, Any]) -> PretextLosses:
     content = read_losses(out_file)
-    for name, wanted in pretext_settings(experiment).items():
-        if content.settings.get(name) != wanted:
+    for name, wanted in settings.items():
+        known = name in content.settings or not name.endswith("pixels")  # older versions did not write them
+        if known and content.settings.get(name) != wanted:
             raise CheckpointError(
                 f"{out_file}: holds pretext losses with {name} = {content.settings.get(name)!r}, not {wanted!r}; "
                 "choose another file"

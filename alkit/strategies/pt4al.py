@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.config import Experiment
+from alkit.data import ImageSet
+from alkit.data.identity import pixels_digest
 from alkit.errors import ConfigError
 from alkit.pretext.exchange import as_text, read_losses
 from alkit.pretext.settings import pool_settings
@@ -185,6 +187,20 @@ def losses_of(experiment: Experiment) -> Any:
     return content
 
 
+def check_losses(experiment: Experiment, train: ImageSet) -> None:
+    """Refuse losses of other images than the pool `train`, with a `ConfigError`; else as `losses_of`.
+
+    Losses in text files, and of versions that did not know their images, are taken as they are.
+    """
+    known, found = losses_of(experiment).settings.get("pixels"), pixels_digest(train)
+    if known not in (None, found):
+        raise ConfigError(
+            f"pretext_losses: {experiment.pretext_losses} is of other images (the SHA-256 of their pixels is {known}, "
+            f"of the pool's {found})"
+        )
+
+
 __all__ = [
-    "Pt4al", "class_balanced", "confidence", "evenly_spaced", "loss_order", "losses_of", "order_of", "pretext_batches",
+    "Pt4al", "check_losses", "class_balanced", "confidence", "evenly_spaced", "loss_order", "losses_of", "order_of",
+    "pretext_batches",
 ]  # fmt: skip
