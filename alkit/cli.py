@@ -13,7 +13,7 @@ from alkit.errors import AlkitError
 from alkit.words import counted
 
 if TYPE_CHECKING:
-    from alkit.grid import Plan
+    from alkit.grid import ImagesOf, Plan
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -147,13 +147,14 @@ def run_study(options: argparse.Namespace) -> int:
     # what a file says can be checked at once; what its data gives needs torch, and so a second or two
     plan = grid.make_plan(options.study, options.out, options.methods, options.seeds)
     from alkit.data import pool_facts
+    from alkit.data.own import images_now
 
     grid.check_pools(plan, pool_facts)
     grid.check_rerun(plan, options.rerun)
     cores = options.cores or _all_cores()
     if options.dry_run:
-        return _dry_run(plan, options.rerun)
-    return runner.run_study(plan, cores, options.rerun, options.profile, not options.no_summary)
+        return _dry_run(plan, options.rerun, images_now)
+    return runner.run_study(plan, cores, options.rerun, options.profile, not options.no_summary, images_of=images_now)
 
 
 def _all_cores() -> int:
@@ -161,15 +162,18 @@ def _all_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _dry_run(plan: Plan, rerun: list[str]) -> int:
-    from alkit import grid
+def _dry_run(plan: Plan, rerun: list[str], images_of: ImagesOf) -> int:
+    from alkit import grid, study_check
 
     for run in plan.runs:
-        if run.label in rerun:
-            print(f"anew      {run.name}")
-        else:
+        if run.label not in rerun:
             grid.refuse_changed(run)
-            print(f"{'finished' if run.finished else 'to run':9} {run.name}")
+    stale = study_check.check_folder(plan, rerun, images_of)
+    for run in plan.runs:
+        state = "anew" if run.label in rerun else "finished" if run.finished else "to run"
+        print(f"{state:9} {run.name}")
+    for path in stale:
+        print(f"anew      {path.relative_to(plan.folder)}, of other images")
     left = sum(not run.finished or run.label in rerun for run in plan.runs)
     print(f"{left} of {counted(len(plan.runs), 'run')} to do, in {plan.folder}")
     return 0

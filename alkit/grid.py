@@ -35,6 +35,8 @@ BEGUN = ("result.json", "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.n
 RESERVED = ("tables", "figures", "models", "logs", "pretext")
 
 PoolFacts = Callable[[Experiment], tuple[int, int]]
+ImagesOf = Callable[[Experiment], dict[str, Any] | None]
+"""The images that an experiment has now, as a record has them; None for a named set, checked whenever it is read."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,11 @@ def whole_study(study: Study, methods: list[str], seeds: list[int]) -> Study:
     return whole
 
 
+def data_of(experiment: Experiment) -> list[Any]:
+    """What decides which images of a folder an experiment has, wherever the folder is."""
+    return [experiment.dataset, experiment.data_options(), experiment.quirk("imbalance_step")]
+
+
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Paths count from where the command was given: runs work in folders of their own."""
     paths = {
@@ -178,8 +185,7 @@ def check_pools(plan: Plan, pool_facts: PoolFacts) -> None:
     known: dict[str, tuple[int, int]] = {}
     for run in plan.runs:
         experiment = run.experiment
-        data = [experiment.dataset, experiment.data_root, experiment.data_options(), experiment.quirk("imbalance_step")]
-        key = json.dumps(data, sort_keys=True)
+        key = json.dumps([experiment.data_root, data_of(experiment)], sort_keys=True)
         try:
             if key not in known:
                 known[key] = pool_facts(experiment)
@@ -191,15 +197,19 @@ def check_pools(plan: Plan, pool_facts: PoolFacts) -> None:
 # --- the study's folder ---
 
 
-def prepare(plan: Plan, cores: int, rerun: Iterable[str] = ()) -> None:
+def prepare(plan: Plan, cores: int, rerun: Iterable[str] = (), images_of: ImagesOf | None = None) -> None:
     """Write STUDY/study.yaml and each run's run.yaml; `rerun` are labels whose runs begin anew.
 
-    Raises `CheckpointError`, before anything is written, if the folder holds a run with other parameters.
+    `images_of` tells which images an experiment has now: see `study_check`. Raises `CheckpointError`, before anything
+    is written, if the folder holds a run with other parameters or on other images.
     """
+    from alkit import study_check
+
     again = check_rerun(plan, rerun)
     for run in plan.runs:
         if run.label not in again:
             refuse_changed(run)
+    study_check.drop_stale_losses(study_check.check_folder(plan, again, images_of))
     try:
         for run in plan.runs:
             if run.label in again and run.folder.exists():
@@ -247,7 +257,7 @@ def run_parameters(run: GridRun, shares: int) -> dict[str, Any]:
     """The content of run.yaml. The number of threads is fixed when a run is first prepared: it can change last bits."""
     parameters = own_parameters(run.experiment)
     if run.experiment.threads is None:
-        before = _read_quietly(run.folder / "run.yaml").get("threads")
+        before = read_quietly(run.folder / "run.yaml").get("threads")
         parameters["threads"] = before if isinstance(before, int) and _begun(run) else shares
     return parameters
 
@@ -286,14 +296,15 @@ def parameters_before(run: GridRun) -> tuple[dict[str, Any], str | None]:
             ) from None
     if not (run.folder / "run.yaml").exists():  # removed under the run; the checkpoint knows, and refuses by itself
         return run.experiment.model_dump(mode="json"), None
-    return _read_quietly(run.folder / "run.yaml"), None
+    return read_quietly(run.folder / "run.yaml"), None
 
 
 def _begun(run: GridRun) -> bool:
     return any((run.folder / name).exists() for name in BEGUN)
 
 
-def _read_quietly(path: Path) -> dict[str, Any]:
+def read_quietly(path: Path) -> dict[str, Any]:
+    """The parameters in a YAML file; none where it cannot be read."""
     try:
         return read_yaml(path)
     except ConfigError:

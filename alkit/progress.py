@@ -43,3 +43,16 @@ def seconds(value: object) -> float:
 def one_line(text: str) -> str:
     """Text of a file of unknown origin on one line, without a terminal's control characters."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def run_images(path: Path) -> dict[str, Any] | None:
+    """What a run's folder says of its images: its record, or while there is none its progress; None if nothing."""
+    record = path / "result.json"
+    images = read_mapping(record if record.exists() else path / "progress.json").get("images")
+    return images if image_digests(images) else None
+
+
+def image_digests(images: object) -> tuple[str, str] | None:
+    """The digests of pool and test images in what a record says of them; None where an older version said nothing."""
+    train, test = (images.get("train"), images.get("test")) if isinstance(images, dict) else (None, None)
+    return (train, test) if isinstance(train, str) and isinstance(test, str) else None

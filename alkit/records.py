@@ -24,7 +24,7 @@ import pandas as pd
 
 from alkit.config import Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import is_alive, one_line, read_mapping, seconds
+from alkit.progress import image_digests, is_alive, one_line, read_mapping, seconds
 from alkit.words import counted
 
 SCHEMA = 1
@@ -264,7 +264,7 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
     environment = [record["environment"].get(name) for name in ENVIRONMENT]
     params = compared_params(record["params"])
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
-    splits = images_of(record)
+    splits = image_digests(record.get("images"))
     images = (*splits, "/".join(splits)) if splits else (None, None, None)
     for cycle in record["cycles"]:
         seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
@@ -272,13 +272,6 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
         times = [_number(seconds.get(name), math.nan) for name in SECONDS]
         values[_BINS] = _bins(cycle, record)
         yield (*run, *values, *times, *environment, *images, digest, str(path))
-
-
-def images_of(record: dict[str, Any]) -> tuple[str, str] | None:
-    """The digests of a record's pool and test images; None where an older version did not write them."""
-    images = record.get("images")
-    train, test = (images.get("train"), images.get("test")) if isinstance(images, dict) else (None, None)
-    return (train, test) if isinstance(train, str) and isinstance(test, str) else None
 
 
 _BINS = CYCLE_COLUMNS.index("bins")

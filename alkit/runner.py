@@ -30,14 +30,16 @@ def run_study(
     profile: str | Path | None = None,
     summary: bool = True,
     notebooks: Path = grid.NOTEBOOKS,
+    images_of: grid.ImagesOf | None = None,
 ) -> int:
-    """Run what is not finished yet; returns 0 if then every run is, else 1.
+    """Run what is not finished yet; returns 0 if then every run is, else 1. `images_of`: see `grid.prepare`.
 
     Raises an `AlkitError` before anything is started if the folder is in use or holds other runs, `CheckpointError` if
     it is removed meanwhile, and `KeyboardInterrupt` after every process has been ended.
     """
     with grid.hold(plan.folder):
-        grid.prepare(plan, cores if profile is None else 1, rerun)  # on a cluster the cores here are not the runs'
+        # on a cluster the cores here are not the runs'
+        grid.prepare(plan, cores if profile is None else 1, rerun, images_of)
         warn_of_other_code(plan)
         log = _log_file(plan.folder)
         command = snakemake_command(plan, cores, profile, summary, notebooks)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import is_alive, one_line, read_mapping, seconds
+from alkit.progress import image_digests, is_alive, one_line, read_mapping, run_images, seconds
 from alkit.runner import aligned
 from alkit.words import counted
 
@@ -30,12 +30,24 @@ def status_table(folder: str | Path, now: float | None = None) -> str:
     if not found:
         raise CheckpointError(f"{folder}: no runs in it; expected a study's folder, such as outputs/digits")
     rows = [["run", "state", "cycle", "epoch", "accuracy %", "age", "note"]]
-    for path, state in found:
+    for path, state in with_other_images(found):
         rows.append([str(path.relative_to(folder)), *(state[key] for key in
                      ("state", "cycle", "epoch", "accuracy", "age", "note"))])  # fmt: skip
     counts = Counter(state["state"] for _, state in found)
     total = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     return f"{aligned(rows, right=range(2, 6))}\n{counted(len(found), 'run')}: {total}"
+
+
+def with_other_images(found: list[tuple[Path, dict[str, str]]]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The runs, with a note at those that did not have the images of their label's first run."""
+    first: dict[Path, tuple[str, tuple[str, str]]] = {}  # by label's folder
+    for path, state in found:
+        images = image_digests(run_images(path))
+        name, wanted = first.setdefault(path.parent, (path.name, images)) if images else ("", None)
+        if images != wanted:
+            note = f"other images than {name}: not to be averaged"
+            state = state | {"note": "; ".join(filter(None, (state["note"], note)))}
+        yield path, state
 
 
 def run_folders(folder: Path) -> Iterator[Path]:

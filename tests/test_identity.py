@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from made_up import made_images
+from photographs import delete, invert, move, photographs
 from PIL import Image
 
 from alkit import ActiveLearner, Experiment, notebook
@@ -180,17 +181,6 @@ def kill_in(cycle: int) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-def photographs(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
-    """A folder of small pictures, `counts` a class, each class with a brightness of its own."""
-    source = np.random.default_rng(seed)
-    for place, (name, count) in enumerate(counts.items()):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            pixels = source.integers(0, 60, (8, 8, 3)) + 190 * place // max(1, len(counts) - 1)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03}.png")
-    return folder
-
-
 @pytest.fixture
 def cats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of 60 cats and dogs, and a cache of its own."""
@@ -263,16 +253,13 @@ def test_a_run_broken_off_does_not_go_on_with_other_images(
     with pytest.raises(Killed):
         run(experiment, tmp_path / "run", kill_in(3))
     if change == "moved to the other class":
-        for number in range(10):
-            (cats / "cat" / f"{number:03}.png").rename(cats / "dog" / f"cat{number}.png")
+        move(cats, "cat", "dog", 10)
         said = "48 training images and 12 test images, but other labels and pixels in the training images"
     elif change == "inverted":
-        for path in cats.rglob("*.png"):
-            Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+        invert(cats)
         said = "but other pixels in the training images and other pixels in the test images"
     elif change == "deleted":
-        for number in range(5):
-            (cats / "dog" / f"{number:03}.png").unlink()
+        delete(cats, "dog", 5)
         said = "48 training images and 12 test images, not 44 training images and 11 test images"
     else:
         (cats / "dog").rename(cats / "wolf")
@@ -309,8 +296,7 @@ def test_pretext_losses_of_other_images_are_not_used(cats: Path, on_folder: Make
     experiment = with_pretext(on_folder(cats, method="pt4al"), tmp_path)
     (cats / "dog").rename(cats / "wolf")  # their pixels are the same ones
     run(experiment, tmp_path / "same")
-    for path in cats.rglob("*.png"):
-        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    invert(cats)
     with pytest.raises(ConfigError, match=r"pretext_losses: .* is of other images"):
         run(experiment, tmp_path / "other")
     with pytest.raises(CheckpointError, match="holds pretext losses with pixels = "):

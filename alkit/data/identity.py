@@ -98,13 +98,19 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
 
 
 def _changed(split: str, before: dict[str, Any], now: dict[str, Any]) -> str:
-    old, new = (record.get("parts", {}).get(split, {}) for record in (before, now))
+    old, new = (_below(_below(record, "parts"), split) for record in (before, now))
     return " and ".join(word for key, word in _WORDS.items() if old.get(key) != new.get(key))
 
 
 def _counts(record: dict[str, Any]) -> str:
-    counts = record.get("counts", {})
-    return " and ".join(f"{counts.get(name, 0):,} {said} images" for name, said in _SPLITS)
+    counts = _below(record, "counts")
+    return " and ".join(f"{counts.get(name, '?')} {said} images" for name, said in _SPLITS)
+
+
+def _below(content: dict[str, Any], key: str) -> dict[str, Any]:
+    """The mapping at `key` of a file of unknown origin; an empty one where there is none."""
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 # --- hashing --------------------------------------------------------------------------------------------------------

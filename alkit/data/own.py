@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from alkit.config import Experiment
+from alkit.data.identity import images_record
 from alkit.data.imageset import ImageSet
-from alkit.data.registry import DATASETS, as_released, load_for, prepare, profiled
+from alkit.data.registry import DATASETS, as_released, get_entry, load_for, prepare, profiled
 from alkit.errors import ConfigError
 
 OF_FILES = ("data_root", "skip_broken", "test_fraction")
@@ -33,6 +35,16 @@ def images_for(
     experiment = own_experiment(experiment, pool, held_out)
     pool, held_out = pool.to("cpu"), replace(held_out.to("cpu"), mean=pool.mean, std=pool.std)
     return experiment, *as_released(experiment, *prepare(pool, held_out, profiled(experiment, {})))
+
+
+def images_now(experiment: Experiment) -> dict[str, Any] | None:
+    """What a record would say of the images that an experiment has now; None for a named set.
+
+    Those are known by their digest, or their files', before they are used: only folders of images change.
+    """
+    if get_entry(experiment.dataset).count is None:
+        return None
+    return images_record(*load_for(experiment))
 
 
 def own_experiment(experiment: Experiment, train: ImageSet | None, test: ImageSet | None) -> Experiment:

@@ -1,0 +1,208 @@
+"""What is refused before a study's runs start: others in its folder that are not alike, and images that have changed.
+
+A summary counts every run that lies in a study's folder, so each of them has to be of the study. Imports nothing
+heavy; the images of now are looked at once a study, and only where a run has begun on images that can change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from alkit import grid
+from alkit.config import FREE_PARAMETERS, Experiment, Study
+from alkit.errors import AlkitError, CheckpointError, ConfigError
+from alkit.methods import METHODS
+from alkit.progress import read_mapping, run_images
+
+Images = dict[str, Any]
+"""What a record says of a run's images: see `alkit.data.identity.images_record`."""
+
+_SEED = re.compile(r"seed-(\d+)")
+_HOW = "give another --out or a study name of its own"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that has begun in a study's folder: its parameters, and its images where it knows them."""
+
+    label: str
+    seed: int
+    folder: Path
+    params: dict[str, Any]
+    images: Images | None
+
+
+def check_folder(plan: grid.Plan, again: Iterable[str] = (), images_of: grid.ImagesOf | None = None) -> list[Path]:
+    """Refuse what would make one study of unlike runs; returns the files of pretext losses that are of other images.
+
+    `again` are labels whose runs begin anew. Raises `CheckpointError` of one line; writes nothing.
+    """
+    asked = {(run.label, run.seed): run.experiment for run in plan.runs}
+    gone = {(label, seed) for label, seed in asked if label in again}
+    begun = [run for run in begun_runs(plan.folder) if (run.label, run.seed) not in gone]
+    others = [run for run in begun if (run.label, run.seed) not in asked]
+    before = _study_before(plan.folder)
+    for run in others:
+        _refuse_other_study(plan, run, before)
+        _refuse_renamed(plan, run)
+    now = _Now(images_of)
+    _refuse_other_images(begun, asked, now)
+    return list(_stale_losses(plan, now))
+
+
+def begun_runs(folder: Path) -> Iterator[Begun]:
+    """The runs that have begun in a study's folder, by label and seed; records that are broken are left out."""
+    for path in sorted(folder.glob("*/seed-*")):
+        seed = _SEED.fullmatch(path.name)
+        if not seed or not any((path / name).exists() for name in grid.BEGUN):
+            continue
+        record = path / "result.json"
+        params = read_mapping(record).get("params") if record.exists() else grid.read_quietly(path / "run.yaml")
+        if isinstance(params, dict) and params:
+            yield Begun(path.parent.name, int(seed[1]), path, params, run_images(path))
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def _study_before(folder: Path) -> Study | None:
+    try:
+        return Study.from_yaml(folder / "study.yaml")
+    except AlkitError:
+        return None
+
+
+def _refuse_other_study(plan: grid.Plan, run: Begun, before: Study | None) -> None:
+    """Refuse a run, not asked for now, that this study would have made with other parameters."""
+    study = plan.study
+    if run.label not in study.labels and before is not None and run.label in before.variants:
+        study = _with_variants(study, before)
+    expected = _experiment(study, run)
+    key = None if expected is None else _first_difference(run.params, expected)
+    if key is not None:
+        raise CheckpointError(
+            f"{run.folder}: lies in this study's folder with {key} = {_value(run.params, key)!r}, "
+            f"not {getattr(expected, key)!r}: of another study of the same name? {_HOW}, or remove that run"
+        )
+
+
+def _with_variants(study: Study, before: Study) -> Study:
+    """`study` with the variants of `before` that it no longer names."""
+    return Study(**(study.model_dump() | {"variants": {**before.variants, **study.variants}}))
+
+
+def _refuse_renamed(plan: grid.Plan, run: Begun) -> None:
+    """Refuse a run of a label that the study does not name, which is one of its labels under another name."""
+    if run.label in plan.study.labels:
+        return
+    for label in plan.study.labels:
+        expected = _experiment(plan.study, replace(run, label=label))
+        if expected is not None and _first_difference(run.params, expected) is None:
+            raise CheckpointError(
+                f"{run.folder}: a run of '{run.label}', which the study does not name, with the parameters of "
+                f"'{label}': renamed? It would be counted beside it; call it '{run.label}' again, or remove its folder"
+            )
+
+
+def _experiment(study: Study, run: Begun) -> Experiment | None:
+    """What the study makes of the run's label and seed; None where it cannot tell."""
+    if run.label not in study.labels and run.label not in METHODS:
+        return None
+    with suppress(ConfigError):
+        return study.experiment(run.label, seed=run.seed)
+    return None
+
+
+def _first_difference(params: dict[str, Any], expected: Experiment) -> str | None:
+    """The first parameter in which a run is another than `expected`, of those that decide its numbers."""
+    for key, value in expected.model_dump(mode="json").items():
+        free = key in FREE_PARAMETERS or key in ("label", "pretext_losses") or (key == "threads" and value is None)
+        if not free and _value(params, key) != value:
+            return key
+    return None
+
+
+def _value(params: dict[str, Any], key: str) -> Any:
+    return params.get(key, grid.default_of(key))
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+class _Now:
+    """The images of now, each set looked at once."""
+
+    def __init__(self, images_of: grid.ImagesOf | None) -> None:
+        self._images_of = images_of
+        self._known: dict[str, Images | None] = {}
+
+    def __call__(self, experiment: Experiment) -> Images | None:
+        key = json.dumps([experiment.data_root, grid.data_of(experiment)], sort_keys=True)
+        if self._images_of is not None and key not in self._known:
+            self._known[key] = self._images_of(experiment)
+        return self._known.get(key)
+
+
+def _refuse_other_images(begun: list[Begun], asked: dict[tuple[str, int], Experiment], now: _Now) -> None:
+    """Refuse runs on other images than those of now, the ones asked for first."""
+    other: dict[str, str] = {}
+    strange: str | None = None
+    for run in begun:
+        experiment = asked.get((run.label, run.seed)) or _alike(run, asked.values())
+        current = None if run.images is None or experiment is None else now(experiment)
+        if run.images is None or experiment is None or current is None:
+            continue
+        from alkit.data.identity import difference
+
+        if (what := difference(run.images, current)) is None:
+            continue
+        text = f"{run.folder}: holds a run on other images of '{experiment.dataset}': {what}"
+        if (run.label, run.seed) in asked:
+            other.setdefault(run.label, text)
+        else:
+            strange = strange or text
+    if other:
+        raise CheckpointError(f"{next(iter(other.values()))}; {_HOW}, or begin anew with --rerun {','.join(other)}")
+    if strange:
+        raise CheckpointError(f"{strange}, and would be counted in this study; {_HOW}, or remove that run")
+
+
+def _alike(run: Begun, experiments: Iterable[Experiment]) -> Experiment | None:
+    """One of `experiments` on the images that the run's parameters ask for."""
+    known = {key: value for key, value in run.params.items() if key in Experiment.model_fields}
+    with suppress(ConfigError):
+        wanted = grid.data_of(Experiment(**known))
+        return next((each for each in experiments if grid.data_of(each) == wanted), None)
+    return None
+
+
+def _stale_losses(plan: grid.Plan, now: _Now) -> Iterator[Path]:
+    """The study's files of pretext losses that were computed on other images than those of now."""
+    from alkit.pretext.exchange import read_losses
+
+    for key, experiment in plan.pretext_jobs.items():
+        path = plan.folder / "pretext" / f"{key}.npz"
+        if not path.exists():
+            continue
+        with suppress(AlkitError):
+            settings = read_losses(path).settings
+            if "pixels" not in settings or (images := now(experiment)) is None:
+                continue
+            parts = images["parts"]
+            current = {"pixels": parts["train"], "test_pixels": parts["test"]}
+            if any(settings[name] not in part.values() for name, part in current.items() if name in settings):
+                yield path
+
+
+def drop_stale_losses(paths: Iterable[Path]) -> None:
+    """Remove pretext losses of other images, so that they are computed anew, and say so."""
+    for path in paths:
+        print(f"alkit: {path}: the pretext losses of other images; they are computed anew", file=sys.stderr)
+        path.unlink(missing_ok=True)
