@@ -157,6 +157,16 @@ def find_runs(root: str | Path, *names: str) -> Iterator[Path]:
             yield Path(folder)
 
 
+def image_groups(frame: pd.DataFrame, column: str = "images") -> dict[str, list[str | None]]:
+    """The different images that the runs of each label had, {label: digests} in the order of `frame`.
+
+    `column` is `images`, `train_images` or `test_images` of `load_runs`. None stands for runs of older versions, of
+    which it is not known: they are equal to nothing.
+    """
+    runs = frame.drop_duplicates("path").groupby("label", sort=False)[column]
+    return {str(label): [None if pd.isna(each) else str(each) for each in part.unique()] for label, part in runs}
+
+
 # --- completeness ---
 
 

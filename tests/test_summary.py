@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from synthetic_study import PLANTED, TRAINING, write_study
 
 from alkit import calibration, plots, published, records, statistics, summary
@@ -439,6 +440,40 @@ def test_runs_on_other_images_are_named(study: Path, tmp_path: Path) -> None:
     give("cmam", 2, "other")
     lines = cautions.cautions(summary.open_study(tmp_path / "mixed"))
     assert "The runs of cmam did not all have the same images: do not average them." in lines
+
+
+def test_older_records_do_not_count_as_having_the_same_images(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    assert cautions.cautions(summary.open_study(tmp_path / "mixed")) == [], "nothing is known, and nothing is claimed"
+    file = tmp_path / "mixed" / "cmam" / "seed-0" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"images": {"train": "one", "test": "t"}}))
+    (line,) = cautions.cautions(summary.open_study(tmp_path / "mixed"))
+    assert line.startswith("Older runs of ")
+    assert line.endswith("whether they are those of the other runs is not known.")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_methods_tested_on_other_images_are_named(known: bool, study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    for file in (tmp_path / "mixed").glob("*/seed-*/result.json"):
+        record, other = json.loads(file.read_text()), file.parts[-3] == "random"
+        if known:
+            record["images"] = {"train": "one", "test": "other" if other else "t"}
+        elif other:
+            record["params"]["test_size"] = 100
+        file.write_text(json.dumps(record))
+    (line,) = cautions.cautions(summary.open_study(tmp_path / "mixed"))
+    assert line == "random: tested on other images than whole_dataset; their accuracies are not to be compared."
+
+
+def test_a_label_that_the_study_does_not_name_is_said_to_be_one(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    file = tmp_path / "mixed" / "study.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["methods"].remove("cmam")
+    file.write_text(yaml.safe_dump(content))
+    (line,) = cautions.cautions(summary.open_study(tmp_path / "mixed"))
+    assert line.startswith("cmam: in this folder, but not named in its study.yaml")
 
 
 # --- calibration ---

@@ -12,7 +12,7 @@ from alkit.words import counted, listed
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _unlike, _other_images, _other_bins, _other_seeds, _left_out)
+    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _left_out)
     return [line for kind in kinds for line in kind(study)]
 
 
@@ -59,20 +59,48 @@ def _shown(values: dict[str, Any], name: str) -> str:
 
 
 def _other_images(study: StudyFolder) -> Iterator[str]:
-    known = study.frame.dropna(subset=["images"]).drop_duplicates("path")
-    versions = {str(label): set(part["images"]) for label, part in known.groupby("label", sort=False)}
-    averaged = [label for label, seen in versions.items() if len(seen) > 1]
+    groups = records.image_groups(study.frame)
+    averaged = [label for label, seen in groups.items() if len(set(seen) - {None}) > 1]
     for label in averaged:
         yield f"The runs of {label} did not all have the same images: do not average them."
-    first = next(iter(versions), None)
+    unknown = [label for label, seen in groups.items() if None in seen]
+    if unknown and any(set(seen) != {None} for seen in groups.values()):
+        yield (
+            f"Older runs of {listed(unknown)} do not say which images they had: whether they are those of the other "
+            "runs is not known."
+        )
+    first, *rest = [label for label in groups if label not in averaged] or [""]
+    tested = [label for label in rest if not _same_test(study, label, first)]
+    if tested:
+        yield f"{listed(tested)}: tested on other images than {first}; their accuracies are not to be compared."
     others = [
         label
-        for label, seen in versions.items()
-        if first is not None and label not in averaged and seen != versions[first]
-        and same_data(study.params[label], study.params[first])
+        for label in rest
+        if label not in (*tested, *unknown) and first not in unknown
+        and groups[label] != groups[first] and same_data(study.params[label], study.params[first])
     ]  # fmt: skip
-    if others and first not in averaged:
+    if others:
         yield f"{listed(others)} had other images than {first}: they are not to be compared."
+
+
+_TEST_OPTIONS = ("dataset", "image_size", "test_size", "test_class_balance")
+
+
+def _same_test(study: StudyFolder, one: str, other: str) -> bool:
+    """Whether two labels' runs were tested on the same images: by digest, of older records by what was asked for."""
+    groups = records.image_groups(study.frame, "test_images")
+    if None not in (*groups[one], *groups[other]):
+        return groups[one] == groups[other]
+    return all(study.params[one].get(name) == study.params[other].get(name) for name in _TEST_OPTIONS)
+
+
+def _unnamed(study: StudyFolder) -> Iterator[str]:
+    extra = [] if study.file is None else [label for label in study.labels if label not in study.file.labels]
+    if extra:
+        yield (
+            f"{listed(extra)}: in this folder, but not named in its study.yaml: of another study of the same name, or "
+            "renamed since?"
+        )
 
 
 def _other_bins(study: StudyFolder) -> Iterator[str]:
