@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import image_digests, is_alive, one_line, read_mapping, run_images, seconds
+from alkit.progress import image_digests, is_alive, one_line, read_mapping, seconds
 from alkit.runner import aligned
 from alkit.words import counted
 
@@ -40,10 +41,10 @@ def status_table(folder: str | Path, now: float | None = None) -> str:
 
 def with_other_images(found: list[tuple[Path, dict[str, str]]]) -> Iterator[tuple[Path, dict[str, str]]]:
     """The runs, with a note at those that did not have the images of their label's first run."""
-    first: dict[Path, tuple[str, tuple[str, str]]] = {}  # by label's folder
+    first: dict[Path, tuple[str, str]] = {}  # by label's folder
     for path, state in found:
-        images = image_digests(run_images(path))
-        name, wanted = first.setdefault(path.parent, (path.name, images)) if images else ("", None)
+        images = state["images"]
+        name, wanted = first.setdefault(path.parent, (path.name, images)) if images else ("", images)
         if images != wanted:
             note = f"other images than {name}: not to be averaged"
             state = state | {"note": "; ".join(filter(None, (state["note"], note)))}
@@ -66,8 +67,8 @@ def run_folders(folder: Path) -> Iterator[Path]:
 
 
 def state_of(path: Path, now: float) -> dict[str, str]:
-    """What became of one run, as text."""
-    shown = {"state": "waiting", "cycle": "", "epoch": "", "accuracy": "", "age": "", "note": ""}
+    """What became of one run, as text; `images` are the digests of those it had, where it says so."""
+    shown = {"state": "waiting", "cycle": "", "epoch": "", "accuracy": "", "age": "", "note": "", "images": ""}
     record, progress = path / "result.json", read_mapping(path / "progress.json")
     if record.exists():
         return shown | _finished(record, now)
@@ -77,8 +78,8 @@ def state_of(path: Path, now: float) -> dict[str, str]:
         shown |= {
             "cycle": f"{_whole(progress.get('cycle'))}/{_whole(progress.get('cycles'))}",
             "epoch": f"{_whole(progress.get('epoch'))}/{_whole(progress.get('epochs'))}",
-            "age": _age(now - updated),
-        }
+            "age": _age(now - updated), "images": _images(progress),
+        }  # fmt: skip
         if isinstance(progress.get("accuracy"), float):
             shown["accuracy"] = f"{100 * progress['accuracy']:.2f}"
     if failure and seconds(failure.get("time")) >= updated - 1:
@@ -93,14 +94,19 @@ def state_of(path: Path, now: float) -> dict[str, str]:
 
 def _finished(record: Path, now: float) -> dict[str, str]:
     try:
-        last = json.loads(record.read_bytes())["cycles"][-1]
+        content = json.loads(record.read_bytes())
+        last = content["cycles"][-1]
         cycle, accuracy = _whole(last["cycle"]), float(last["accuracy"])
         if 0 <= accuracy <= 1:
             return {"state": "finished", "cycle": f"{cycle}/{cycle}", "accuracy": f"{100 * accuracy:.2f}",
-                    "age": _age(now - record.stat().st_mtime)}  # fmt: skip
+                    "age": _age(now - record.stat().st_mtime), "images": _images(content)}  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         pass
     return {"state": "failed", "note": "result.json is not a record of alkit"}
+
+
+def _images(content: dict[str, Any]) -> str:
+    return "/".join(image_digests(content.get("images")) or ())
 
 
 def _age(seconds: float) -> str:

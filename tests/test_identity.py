@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -316,6 +317,15 @@ def test_a_run_on_arrays_of_ones_own_is_that_of_a_named_set_with_the_same_images
     assert (own["dataset"], own["params"]["dataset"]) == ("own-digits", "own-digits")
     assert [c["query_sha256"] for c in own["cycles"]] == [c["query_sha256"] for c in named["cycles"]]
     assert [c["nll"] for c in own["cycles"]] == [c["nll"] for c in named["cycles"]]
+
+
+def test_the_example_in_the_documentation_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    record = json.loads(Path("outputs/spots/margin/seed-0/result.json").read_text())
+    assert (record["dataset"], record["images"]["counts"]) == ("spots", {"train": 240, "test": 60})
 
 
 def test_a_run_on_arrays_goes_on_only_with_the_same_arrays(tiny: Make, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import yaml
 from synthetic_study import PLANTED, TRAINING, write_study
 
 from alkit import calibration, plots, published, records, statistics, summary
-from alkit.errors import CheckpointError
+from alkit.errors import CheckpointError, DataError
 from alkit.summary import calibrated, cautions, page, queried, report, tables, verdict
 
 EVIL = "<script>alert(1)</script>"
@@ -440,6 +440,14 @@ def test_runs_on_other_images_are_named(study: Path, tmp_path: Path) -> None:
     give("cmam", 2, "other")
     lines = cautions.cautions(summary.open_study(tmp_path / "mixed"))
     assert "The runs of cmam did not all have the same images: do not average them." in lines
+
+
+def test_pictures_are_not_made_of_other_images_than_those_of_the_runs(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    for file in (tmp_path / "mixed").glob("*/seed-*/result.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"images": {"train": "one", "test": "t"}}))
+    with pytest.raises(DataError, match="the 1437 images found are not those of the runs"):
+        _ = summary.open_study(tmp_path / "mixed").images
 
 
 def test_older_records_do_not_count_as_having_the_same_images(study: Path, tmp_path: Path) -> None:

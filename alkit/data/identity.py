@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels
+from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels, decoding_threads
 from alkit.errors import DataError
 from alkit.files import write_text
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 2**26
 """How much of a set is read at a time."""
+_FILES = 1000  # asked for at a time
 PIXELS, FILES = "pixels", "files"
 _SPLITS = (("train", "training"), ("test", "test"))
 _WORDS = {"class_names": "class names", "labels": "labels", "shape": "shape of images", PIXELS: "pixels",
@@ -121,14 +122,19 @@ def _sha256(content: bytes) -> str:
 
 
 def _of_files(pixels: FilePixels) -> str:
-    found = hashlib.sha256()
+    """SHA-256 of the files' names and sizes, asked for by threads: over a network each takes its time."""
     root = os.fsencode(pixels.root)
-    for name in map(bytes, pixels.names):
+
+    def lines(start: int) -> bytes:
         try:
-            size = os.stat(os.path.join(root, name)).st_size
+            names = [bytes(name) for name in pixels.names[start : start + _FILES]]
+            return b"".join(b"%b\t%d\n" % (name, os.stat(os.path.join(root, name)).st_size) for name in names)
         except OSError as error:
-            raise DataError(f"{pixels.root / os.fsdecode(name)}: cannot be read ({error.strerror})") from None
-        found.update(b"%b\t%d\n" % (name, size))
+            raise DataError(f"{os.fsdecode(error.filename)}: cannot be read ({error.strerror})") from None
+
+    found = hashlib.sha256()
+    for block in decoding_threads().map(lines, range(0, len(pixels.names), _FILES)):
+        found.update(block)
     return found.hexdigest()
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from alkit import records
 from alkit.calibration import calibration_errors
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment, Study
-from alkit.data import ImageSet, load_for
+from alkit.data import ImageSet, digest, load_for
 from alkit.errors import AlkitError, CheckpointError, DataError
 from alkit.words import counted
 
@@ -119,6 +119,9 @@ class StudyFolder:
         if self.data_root is not None:
             chosen["data_root"] = self.data_root
         train, _ = load_for(Experiment(**chosen))
+        known = self.frame.loc[self.frame["label"] == self.labels[0], "train_images"].dropna().unique()
+        if len(known) and list(known) != [digest(train)]:
+            raise DataError(f"{self.dataset}: the {len(train)} images found are not those of the runs")
         if len(train) < int(self.frame["pool_size"].iloc[0] or 0):
             raise DataError(f"{self.dataset}: {len(train)} images, fewer than the pool of the runs")
         return train
@@ -129,7 +132,12 @@ class StudyFolder:
         if not self.labels:
             return []
         first = self.params[self.labels[0]]
-        return [label for label in self.active if same_data(self.params[label], first)]
+        groups = records.image_groups(self.frame, "train_images")
+        return [
+            label
+            for label in self.active
+            if same_data(self.params[label], first) and groups[label] == groups[self.labels[0]]
+        ]
 
 
 def ranked(frame: pd.DataFrame, order: list[str]) -> list[str]:
