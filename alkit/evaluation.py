@@ -25,13 +25,14 @@ import yaml
 from alkit import devices, published
 from alkit.checkpoint_files import CheckpointFile, find_checkpoints
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment
-from alkit.data import ImageSet, load_for
+from alkit.data import ImageSet, digest, load_for
 from alkit.data.registry import get_entry
 from alkit.errors import CheckpointError, ConfigError, TrainingError, nearest
 from alkit.evaluate_cycle import evaluate_cycle
 from alkit.files import atomic_write
 from alkit.methods import METHODS
 from alkit.models import Network, build_backbone
+from alkit.progress import image_digests
 from alkit.records import MEASURES, read_run
 from alkit.training import to_device
 from alkit.weights import architecture_of, fit_weights, read_weights
@@ -80,6 +81,7 @@ class _Source:
     known: dict[str, Any] = field(default_factory=dict)
     labelled: int | None = None
     temperature: float = 1.0
+    images: str | None = None  # the digest of the test images that its run had, where those are asked for
 
 
 def evaluate(
@@ -102,6 +104,7 @@ def evaluate(
     device = devices.choose_device(given.get("device", "auto"))
     images = _Images(device)
     for source in sources:
+        _refuse_other_images(source, images(source.experiment))
         _network(source, images(source.experiment))
     rows, predictions = [], {}
     with devices.deterministic():
@@ -162,7 +165,18 @@ def _kept(file: CheckpointFile, record: dict[str, Any], dataset: str, given: dic
     method = given.get("method", before.method)
     temperature = cycle.get("temperature") or 1.0
     file = replace(file, seed=int(record["seed"])) if file.seed is None else file
-    return _Source(file, experiment, method, experiment.model_dump(), int(cycle["labelled"]), float(temperature))
+    digests = None if {"data_root", *DATA_OPTIONS} & given.keys() else image_digests(record.get("images"))
+    return _Source(file, experiment, method, experiment.model_dump(), int(cycle["labelled"]), float(temperature),
+                   digests and digests[1])  # fmt: skip
+
+
+def _refuse_other_images(source: _Source, test: ImageSet) -> None:
+    """Refuse to measure a run on test images that have changed since, unless others are asked for."""
+    if source.images not in (None, digest(test)):
+        raise CheckpointError(
+            f"{source.file.path}: its run was tested on other images of '{test.name}' than the {len(test)} there are "
+            "now; `--data-root DIR` measures it on those of DIR, whatever they are"
+        )
 
 
 def _released(file: CheckpointFile, dataset: str, given: dict[str, Any]) -> _Source:
@@ -190,7 +204,9 @@ class _Images:
         key = json.dumps([experiment.data_root, experiment.data_options(), experiment.quirk("bgr_images"),
                           experiment.quirk("imbalance_step")])  # fmt: skip
         if key not in self._sets:
-            self._sets[key] = load_for(experiment)[1].to(self.device)
+            test = load_for(experiment)[1]
+            digest(test)  # before it goes to the device
+            self._sets[key] = test.to(self.device)
         return self._sets[key]
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from made_up import made_images
+from photographs import invert, photographs
 
 from alkit import ActiveLearner, Experiment, evaluation
 from alkit.calibration import calibration_errors
@@ -102,6 +103,21 @@ def test_a_run_on_other_images_is_not_evaluated_as_if_it_were_on_these(tiny: Mak
     list(ActiveLearner(tiny(keep_models=True, cycles=1), tmp_path))
     with pytest.raises(CheckpointError, match=r"cycle1\.pth: of a run on 'digits', not 'two_moons'"):
         evaluate(tmp_path / "models" / "*.pth", "two_moons")
+
+
+def test_a_run_is_not_measured_on_test_images_that_changed_since(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALKIT_CACHE", str(tmp_path / "cache"))
+    folder = photographs(tmp_path / "cats", {"cat": 30, "dog": 30})
+    experiment = tiny(dataset="folder", data_root=str(folder), pool_size=None, test_size=None, keep_models=True)
+    list(ActiveLearner(experiment, tmp_path / "run"))
+    models = tmp_path / "run" / "models" / "*.pth"
+    found = evaluate(models, "folder").frame
+    invert(folder)
+    with pytest.raises(CheckpointError, match=r"cycle1\.pth: its run was tested on other images of 'folder' than"):
+        evaluate(models, "folder")
+    assert evaluate(models, "folder", data_root=folder).frame["nll"].tolist() != found["nll"].tolist()
 
 
 # --- the papers' layout ----------------------------------------------------------------------------------------------

@@ -18,9 +18,19 @@ from made_up import made_images
 from photographs import delete, invert, move, photographs
 from PIL import Image
 
-from alkit import ActiveLearner, Experiment, notebook
+from alkit import ActiveLearner, Experiment, notebook, published
 from alkit.checkpoint import load_checkpoint, save_checkpoint
-from alkit.data import ImageSet, digest, fingerprint, from_arrays, identity, images_for, load_dataset, load_for
+from alkit.data import (
+    DATASETS,
+    ImageSet,
+    digest,
+    fingerprint,
+    from_arrays,
+    identity,
+    images_for,
+    load_dataset,
+    load_for,
+)
 from alkit.data.pixels import FilePixels, MemmapPixels
 from alkit.errors import CheckpointError, ConfigError
 from alkit.pretext import read_losses, with_pretext
@@ -354,6 +364,16 @@ def test_a_notebook_runs_on_arrays_of_ones_own_with_pretext_losses_of_theirs(tin
     assert json.loads((folder / "result.json").read_text())["images"]["train"] == digest(train) == digest(made.train)
     (losses,) = (tmp_path / "made_up" / "pretext").glob("*.npz")
     assert read_losses(losses).settings["pixels"] == train.identity["pixels"]
+
+
+def test_images_of_ones_own_compare_with_nothing_published(tiny: Make) -> None:
+    sets = set(published.load()["dataset"])
+    assert "cifar10" in sets <= set(DATASETS)
+    assert "folder" not in sets
+    for name in sets:
+        named = [replace(made_images(60, (3, 8, 8), 3), name=name) for _ in range(2)]
+        experiment, *_ = images_for(tiny(dataset=name, pool_size=None, test_size=None), *named)
+        assert experiment.dataset == f"own-{name}" not in sets
 
 
 @pytest.mark.parametrize(
