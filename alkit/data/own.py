@@ -9,7 +9,7 @@ from typing import Any
 from alkit.config import Experiment
 from alkit.data.identity import images_record
 from alkit.data.imageset import ImageSet
-from alkit.data.registry import DATASETS, as_released, get_entry, load_for, prepare, profiled
+from alkit.data.registry import as_released, get_entry, load_for, prepare, profiled
 from alkit.errors import ConfigError
 
 OF_FILES = ("data_root", "skip_broken", "test_fraction")
@@ -24,8 +24,8 @@ def images_for(
     To one's own images `pool_size`, `test_size`, `class_balance`, `test_class_balance`, `imbalance_factor`,
     `label_noise`, `image_size` and `dataset_seed` do what they do to a named set; `data_root`, `skip_broken` and
     `test_fraction` are about files and are refused. Test images are normalised with the pool's channel statistics.
-    The experiment that comes back has the pool's name as its `dataset` (`own-NAME` where a named set is called that):
-    it is compared with nothing published.
+    The experiment that comes back has `own-NAME` as its `dataset`, NAME being the pool's: whatever that is, it is
+    compared with nothing published.
 
     Raises `ConfigError` of one line for sets that do not go together, and for options that they cannot give.
     """
@@ -53,10 +53,9 @@ def own_experiment(experiment: Experiment, train: ImageSet | None, test: ImageSe
     for option in OF_FILES:
         if getattr(experiment, option) != Experiment.model_fields[option].default:
             raise ConfigError(f"{option}: the images are given as train and test; no folder is read")
-    name = f"own-{train.name}" if train.name in DATASETS else train.name
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}", train.name):
         raise ConfigError(f"train: expected a name of letters, digits and _ . + -, not {train.name!r}")
-    return Experiment(**(experiment.model_dump() | {"dataset": name}))
+    return Experiment(**(experiment.model_dump() | {"dataset": f"own-{train.name}"}))
 
 
 def _checked(train: ImageSet | None, test: ImageSet | None) -> tuple[ImageSet, ImageSet]:
