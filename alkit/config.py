@@ -173,7 +173,6 @@ class Experiment(_Checked):
     eval_batch_size: Count | None = Field(None, description="null: chosen by memory")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
     threads: Count | None = Field(None, description="CPU threads of the run; null: all")
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between two checkpoints within a cycle")
     keep_models: bool = Field(False, description="keep every cycle's weights in the papers' checkpoint layout")

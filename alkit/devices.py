@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.deterministic
 
 from alkit.errors import ConfigError
 
@@ -63,17 +64,19 @@ def _claim(count: int) -> int:
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Within: algorithms that give the same bits every time, on CUDA too."""
-    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    filling: Any = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, filling.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_deterministic_debug_mode(
         "warn"
     )  # torch.use_deterministic_algorithms also imports a compiler, for a second
     torch.backends.cudnn.benchmark = False
+    filling.fill_uninitialized_memory = False  # else every new tensor is first filled with NaN
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.backends.cudnn.benchmark, filling.fill_uninitialized_memory = before[1:]
 
 
 def environment(device: torch.device, precision: str) -> dict[str, Any]:

@@ -54,7 +54,6 @@ _FREE = {
     "cycles",
     "dataset_seed",
     "calibration_bins",
-    "compile",
 }
 """Not compared: the accuracy after a cycle does not depend on them (PT4AL's does on `cycles`, and names it), or, as for
 the quirks, they are compared by what they come to."""

@@ -26,7 +26,7 @@ from alkit.statistics import area_under_budget_curve, paired_test
 from alkit.words import counted
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
-_NOT_COMPARED = {"label", "protocol", "program", "quirks", "compile"}
+_NOT_COMPARED = {"label", "protocol", "program", "quirks"}
 """Beside the parameters of the machine: what a switch is set by, and what changes no number."""
 
 

@@ -51,6 +51,9 @@ MEASURES = ("accuracy", "nll", "brier", "ece", "gap", "oe", "ace")
 OF_THE_MACHINE = ("seed", "checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "threads")
 """Parameters in which runs that are alike may differ; `compared_params` leaves them out."""
 
+RETIRED = ("compile",)
+"""Parameters of older versions that never changed a number; `read_run` leaves them out."""
+
 _SEED_FOLDER = re.compile(r"seed-(\d+)")
 _NO_RUNS = {"tables", "figures", "models", "logs"}
 
@@ -102,6 +105,8 @@ def read_run(path: str | Path) -> dict[str, Any]:
     file = path if path.suffix == ".json" else path / "result.json"
     record: dict[str, Any] = _read_json(file)
     _check_record(record, file)
+    for name in RETIRED:
+        record["params"].pop(name, None)
     return record
 
 

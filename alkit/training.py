@@ -1,8 +1,8 @@
 """The device loop: train a network on labelled images, and pass images through it.
 
 Within an epoch nothing is read back from the device and nothing is copied to it: indices, crops, λs and partners of
-the whole epoch are drawn before its first step. Every epoch has a generator of its own, so training can stop after
-any epoch and go on in another process with the same bits.
+the whole epoch are drawn before its first step, and `alkit.steps` goes through them. Every epoch has a generator of
+its own, so training can stop after any epoch and go on in another process with the same bits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from alkit.errors import TrainingError
 from alkit.models import Network
 from alkit.models.dropout import set_generator
 from alkit.objectives import MIXING, OBJECTIVES, Batch, Loss, draw_lambdas, draw_partners, objective_of
-from alkit.randomness import generator
+from alkit.randomness import derive_seed, generator
+from alkit.steps import Draws, Row, StepLoop, out_of_memory, recorder_for
 
 
 def learning_rate(experiment: Experiment, epoch: int) -> float:
@@ -86,7 +87,9 @@ class Trainer:
         kind = experiment.augmentation
         self.augmentation = data.augmentation if kind == "auto" else kind
         self._loss: Loss = OBJECTIVES[self.objective]
-        self._fast = compiled(self._loss, data.device) if experiment.compile else self._loss
+        self._dropout = torch.Generator(data.device)  # one for all epochs: a recorded step draws from it
+        set_generator(network, self._dropout)
+        self._loop = StepLoop(self._step, data.device, recorder_for(data.device, [self._dropout]))
 
     @property
     def finished(self) -> bool:
@@ -102,7 +105,7 @@ class Trainer:
             group["lr"] = rate
         self.network.train()
         try:
-            losses = self._steps()
+            losses = self._steps(rate)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -115,30 +118,33 @@ class Trainer:
         self.losses.append(float(losses.mean()))
         return self.losses[-1]
 
-    def _steps(self) -> Tensor:
+    def _steps(self, rate: float) -> Tensor:
         """All steps of the epoch; the loss of each, (steps,), still on the device."""
-        device, draws = self.data.device, self._draw()
-        losses = torch.zeros(len(draws["batches"]), device=device)
-        stream = self.data.stream(draws["batches"], self.augmentation, draws["crops"])
-        detach = detaches(self.experiment, self.epoch)
-        for step, images in enumerate(stream):
-            batch = Batch(
-                self.data.normalise(images).contiguous(memory_format=torch.channels_last),
-                self.data.labels.index_select(0, draws["batches"][step]),
-                draws["weights"][step], draws["lam"][step], draws["partners"][step], detach, len(self.indices),
-            )  # fmt: skip
-            # the last batch, smaller than the others, is not worth a compilation of its own
-            function = self._fast if len(images) == len(draws["batches"][0]) else self._loss
-            # a context a step: autocast keeps its low-precision copies of the weights until it is left
-            with precision_of(self.experiment, device):
-                loss = function(self.experiment, self.network, batch)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            losses[step] = loss.detach()
-        return losses
+        draws = self._draw()
+        stream = None
+        if not self.data.resident:
+            crops = draws.batches("crops") if "crops" in draws.each else None
+            stream = self.data.stream(draws.batches("images"), self.augmentation, crops)
+        return self._loop.run(draws, (rate, detaches(self.experiment, self.epoch)), stream)
 
-    def _draw(self) -> dict[str, Any]:
+    def _step(self, row: Row, images: Tensor | None) -> Tensor:
+        """One step on a row of the epoch's draws; its loss ()."""
+        data, chosen = self.data, row["images"]
+        if images is None:
+            images = data.augmented(data.take(chosen), self.augmentation, row.get("crops"))
+        batch = Batch(
+            data.normalise(images).contiguous(memory_format=torch.channels_last), data.labels.index_select(0, chosen),
+            row["weights"], row["lam"], row["partners"], detaches(self.experiment, self.epoch), len(self.indices),
+        )  # fmt: skip
+        # a context a step: autocast keeps its low-precision copies of the weights until it is left
+        with precision_of(self.experiment, data.device):
+            loss = self._loss(self.experiment, self.network, batch)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _draw(self) -> Draws:
         """Every random choice of the epoch, drawn on the CPU and moved to the device at once."""
         experiment, device = self.experiment, self.data.device
         source = generator(experiment.seed, "train", self.cycle, self.epoch)
@@ -150,14 +156,14 @@ class Trainer:
         lam = draw_lambdas(experiment.alpha, len(order), source) if mixes else torch.zeros(len(order), 2)
         pairing = experiment.cmam_pairing if self.objective.startswith("cmam") else "permutation"
         partners = [draw_partners(size, pairing, source) if mixes else torch.arange(size) for size in sizes]
-        set_generator(self.network, generator(experiment.seed, "dropout", self.cycle, self.epoch, device=device))
-        return {
-            "batches": self.indices[flat].to(device, non_blocking=True).split(sizes),
-            "weights": self.weights[flat].to(device, non_blocking=True).split(sizes),
-            "crops": None if crops is None else crops.to(device, non_blocking=True).split(sizes),
-            "lam": lam.to(device, non_blocking=True),
-            "partners": torch.cat(partners).to(device, non_blocking=True).split(sizes),
-        }
+        self._dropout.manual_seed(derive_seed(experiment.seed, "dropout", self.cycle, self.epoch))
+        each = {"images": self.indices[flat], "weights": self.weights[flat], "partners": torch.cat(partners)}
+        if crops is not None:
+            each["crops"] = crops
+        return Draws(
+            sizes, {name: part.to(device, non_blocking=True) for name, part in each.items()},
+            {"lam": lam.to(device, non_blocking=True)},
+        )  # fmt: skip
 
     def _check(self, losses: Tensor, rate: float) -> None:
         broken = (~losses.isfinite()).nonzero().flatten()
@@ -181,6 +187,7 @@ class Trainer:
         self.epoch, self.losses = state["epoch"], list(state["losses"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._loop.forget()
 
 
 def make_optimizer(network: nn.Module, experiment: Experiment, device: torch.device) -> torch.optim.Optimizer:
@@ -189,6 +196,7 @@ def make_optimizer(network: nn.Module, experiment: Experiment, device: torch.dev
     if device.type in ("cuda", "cpu"):
         options["fused"] = True
     if experiment.optimizer == "adam":
+        options["capturable"] = device.type == "cuda"  # its count of steps stays on the device, so it can be recorded
         return _light(torch.optim.Adam)(network.parameters(), **options)
     return _light(torch.optim.SGD)(network.parameters(), momentum=experiment.momentum, **options)
 
@@ -204,23 +212,6 @@ def _light(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.
     return type(optimizer.__name__, (optimizer,), plain | {"step": torch.no_grad()(plain["step"])})
 
 
-def compiled(loss: Loss, device: torch.device) -> Loss:
-    """`loss` through torch's compiler, which keeps the kernels, and so the numbers; on CUDA a recorded graph of them.
-
-    Sizes that change from cycle to cycle make it compile once more, for any size.
-    """
-    from torch._inductor import list_mode_options  # imports the compiler, which takes seconds
-
-    try:
-        kernels_kept = list_mode_options("lite")
-    except RuntimeError:  # before torch 2.10: nothing is recorded
-        return torch.compile(loss, backend="aot_eager")
-    # Off: on the CPU a check is wrong about batch norm's statistics in bfloat16.
-    return torch.compile(
-        loss, options=kernels_kept | {"size_asserts": False, "triton.cudagraphs": device.type == "cuda"}
-    )
-
-
 # --- passing images through a trained network ------------------------------------------------------------------------
 
 _MEMORY = {"cpu": 128 * 2**20, "cuda": 4 * 2**30, "mps": 512 * 2**20}
@@ -233,11 +224,6 @@ def evaluation_batch(experiment: Experiment | None, data: ImageSet, width: int =
     _, height, wide = data.shape
     one = 8 * 4 * width * height * wide
     return max(16, min(4096, _MEMORY.get(data.device.type, 2**27) // one))
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device, or the machine itself, had no memory left; the CPU's allocator has no error of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @torch.no_grad()

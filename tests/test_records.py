@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from synthetic_study import write_run, write_study
 
-from alkit import records
+from alkit import Experiment, records
 from alkit.errors import CheckpointError
 
 
@@ -147,6 +147,14 @@ def test_runs_are_alike_but_for_what_differs_by_construction(study: Path) -> Non
     assert records.compared_params(seeds[0]) == records.compared_params(seeds[1]), "losses of a study: a file a seed"
     elsewhere = [records.compared_params(params | {"pretext_losses": name}) for name in ("mine.npz", "theirs.npz")]
     assert elsewhere[0] != elsewhere[1]
+
+
+def test_a_parameter_that_is_no_more_is_left_out_of_older_records(study: Path) -> None:
+    file = study / "random" / "seed-0" / "result.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"params": record["params"] | {"compile": True}}))
+    assert records.read_run(file)["params"] == record["params"]
+    Experiment(**records.read_run(file)["params"])
 
 
 def test_every_row_has_its_bins_of_older_records_too(study: Path) -> None:

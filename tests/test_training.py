@@ -14,6 +14,7 @@ from alkit.data.imageset import TensorPixels
 from alkit.errors import TrainingError
 from alkit.models import build_network
 from alkit.objectives import OBJECTIVES, objective_of
+from alkit.steps import Draws
 from alkit.training import Trainer, detaches, features, learning_rate, predict, split_batches, to_device
 
 METHOD_OF = {
@@ -105,7 +106,7 @@ def test_an_epochs_steps_read_nothing_back(objective: str, precision: str, tiny:
     loop = trainer(tiny(method=METHOD_OF[objective], precision=precision), images())
     loop.network.train()
     with CountReads() as counter:
-        loop._steps()
+        loop._steps(0.1)
     assert counter.reads == []
 
 
@@ -122,7 +123,7 @@ def test_in_bfloat16_every_step_sees_the_weights_that_the_step_before_left(tiny:
         seen.append((float(linear(probe)[0, 0]), float(now[0, 0])))
         return plain(*arguments)
 
-    loop._loss = loop._fast = spy
+    loop._loss = spy
     loop.train_epoch()
     assert len({now for _, now in seen}) > 1, "the weights move"
     assert all(used == now for used, now in seen)
@@ -145,7 +146,7 @@ def test_the_loop_mixes_no_devices_on_a_gpu(objective: str, tiny: Make, monkeypa
     experiment = tiny(method=METHOD_OF[objective])
     data = images()
     real = trainer(experiment, data)
-    draws, pixels = real._draw(), data.images
+    draws, pixels, real_generator = real._draw(), data.images, torch.Generator
     with FakeTensorMode(allow_non_fake_inputs=False):
 
         def on_gpu(value: Any) -> Any:
@@ -157,8 +158,11 @@ def test_the_loop_mixes_no_devices_on_a_gpu(objective: str, tiny: Make, monkeypa
 
         network = build_fake(experiment, data)
         gpu = on_the_gpu(data, on_gpu(pixels), on_gpu(data.labels))
+        # a generator on a device that is not there cannot be made
+        monkeypatch.setattr(torch, "Generator", lambda device="cpu": real_generator("cpu"))
         loop = Trainer(network, gpu, torch.empty(37, dtype=torch.int64), experiment, 1, torch.empty(37))
-        loop._draw = lambda: {name: on_gpu(value) for name, value in draws.items()}  # type: ignore[method-assign]
+        there = Draws(draws.sizes, *({k: on_gpu(v) for k, v in part.items()} for part in (draws.each, draws.once)))
+        loop._draw = lambda: there  # type: ignore[method-assign]
         # the fused kernel has no fake form; the loop calls both in the same way
         loop.optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, foreach=True)
 
@@ -174,7 +178,7 @@ def test_the_loop_mixes_no_devices_on_a_gpu(objective: str, tiny: Make, monkeypa
         monkeypatch.setattr(ImageSet, "_affine", channels)
         monkeypatch.setattr(torch.Tensor, "backward", backward)
         with CountReads() as counter:
-            losses = loop._steps()
+            losses = loop._steps(0.1)
     assert counter.reads == [], "nothing is copied between the devices"
     assert losses.device.type == "cuda"
     assert losses.shape == (3,)
@@ -190,7 +194,7 @@ def build_fake(experiment: Experiment, data: ImageSet) -> Any:
         network = Network(backbone, LossNet(backbone.stage_channels) if wants else None)
     for module in network.modules():
         if hasattr(module, "p"):
-            module.p = 0.0  # a generator on a device that is not there cannot be made
+            module.p = 0.0  # it would draw
     return network.train()
 
 

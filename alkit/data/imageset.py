@@ -91,6 +91,15 @@ class ImageSet:
         """The images `indices` (B,) as uint8 (B, C, H, W) on the device."""
         return self.pixels.take(indices, crops).to(self.device, non_blocking=True)
 
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels lie in the device's memory, so that a batch is picked there."""
+        return not self.pixels.prefetch
+
+    def augmented(self, images: Tensor, kind: str, draws: Tensor | None) -> Tensor:
+        """uint8 images (B, C, H, W) after augmentation `kind` with `draws` (B, 5); as they are without draws."""
+        return images if draws is None or kind == "none" else augment.apply(images, kind, draws)
+
     def stream(
         self, batches: Sequence[Tensor], kind: str = "none", draws: Sequence[Tensor] | None = None
     ) -> Iterator[Tensor]:
@@ -105,7 +114,7 @@ class ImageSet:
         taken = prefetched(self.pixels, batches, crops, pin=self.device.type == "cuda")
         for images, chosen in zip(taken, drawn, strict=True):
             ready = images.to(self.device, non_blocking=True)
-            yield ready if decoding or chosen is None else augment.apply(ready, kind, chosen)
+            yield self.augmented(ready, kind, None if decoding else chosen)
 
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """uint8 images (B, C, H, W) as numbers with the set's mean 0 and deviation 1 in each channel.

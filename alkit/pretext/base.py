@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,8 @@ from alkit.data import ImageSet
 from alkit.errors import ConfigError, TrainingError, nearest
 from alkit.models import build_backbone, seeded
 from alkit.models.dropout import set_generator
-from alkit.randomness import generator
+from alkit.randomness import derive_seed, generator
+from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.training import evaluation_batch, precision_of, split_batches, to_device
 
 Scores = tuple[Tensor, Tensor]
@@ -43,6 +43,9 @@ class PretextTask(ABC):
             self.network.parameters(), lr=experiment.pretext_lr, momentum=experiment.momentum,
             weight_decay=experiment.weight_decay, fused=data.device.type in ("cpu", "cuda"),
         )  # fmt: skip
+        self._dropout = torch.Generator(data.device)
+        set_generator(self.network, self._dropout)
+        self._loop = StepLoop(self._step, data.device, recorder_for(data.device, [self._dropout]))
 
     # --- what a task is ---
 
@@ -73,22 +76,14 @@ class PretextTask(ABC):
         source = generator(experiment.seed, "pretext", self.name, epoch)
         order = split_batches(torch.randperm(len(data), generator=source), experiment.pretext_batch_size)
         sizes = [len(batch) for batch in order]
-        batches = torch.cat(order).to(data.device).split(sizes)
+        each = {"images": torch.cat(order)}
         drawn = self.draw(sum(sizes), source)
-        draws: Any = [None] * len(sizes) if drawn is None else drawn.to(data.device).split(sizes)
-        set_generator(
-            self.network, generator(experiment.seed, "pretext", self.name, "dropout", epoch, device=data.device)
-        )
+        if drawn is not None:
+            each["draws"] = drawn
+        draws = Draws(sizes, {name: part.to(data.device) for name, part in each.items()})
+        self._dropout.manual_seed(derive_seed(experiment.seed, "pretext", self.name, "dropout", epoch))
         self.network.train()
-        steps = torch.zeros(len(sizes), device=data.device)
-        for step, images in enumerate(data.stream(batches)):
-            # a context a step: autocast keeps its low-precision copies of the weights until it is left
-            with precision_of(experiment, data.device):
-                loss = self.losses(images, draws[step])[0].mean()
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            steps[step] = loss.detach()
+        steps = self._loop.run(draws, None, None if data.resident else data.stream(draws.batches("images")))
         mean = float(steps.mean())
         if not torch.isfinite(steps).all():
             raise TrainingError(
@@ -96,6 +91,17 @@ class PretextTask(ABC):
                 f"(pretext_lr {experiment.pretext_lr:g}); a lower pretext_lr may help"
             )
         return mean
+
+    def _step(self, row: Row, images: Tensor | None) -> Tensor:
+        """One step on a row of the epoch's draws; its loss ()."""
+        images = self.data.take(row["images"]) if images is None else images
+        # a context a step: autocast keeps its low-precision copies of the weights until it is left
+        with precision_of(self.experiment, self.data.device):
+            loss = self.losses(images, row.get("draws"))[0].mean()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
 
     @torch.no_grad()
     def score(self, data: ImageSet | None = None) -> Scores:

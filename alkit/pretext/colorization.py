@@ -50,8 +50,7 @@ class Colorization(PretextTask):
 
 def _split(images: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 RGB images (B, 3, H, W) as luma (B, 1, H, W) in 0..1 and colour differences (B, 2, H, W) in ±0.5."""
-    weights = torch.tensor([_LUMA, _CB, _CR], device=images.device)
     # a sum of three planes, not a matrix product: autocast would round that to bfloat16
     values = images.float() / 255
-    planes = [sum(values[:, c] * row[c] for c in range(3)) for row in weights]
+    planes = [sum(values[:, c] * row[c] for c in range(3)) for row in (_LUMA, _CB, _CR)]
     return torch.stack(planes[:1], 1), torch.stack(planes[1:], 1)  # type: ignore[arg-type]

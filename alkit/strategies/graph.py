@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.models.graph import GCN
+from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
 from alkit.strategies.coreset import ROWS, farthest_first, finite, unit_rows
 
@@ -107,15 +108,22 @@ def train_gcn(
     unlabelled = ~labelled if unlabelled_mask is None else unlabelled_mask.to(x.device)
     cost = labelled / labelled.sum().clamp_min(1) + weight * unlabelled / unlabelled.sum().clamp_min(1)
     cost, target = cost.to(x.dtype), labelled.to(x.dtype)
+    on_cuda = x.device.type == "cuda"
     optimizer = torch.optim.Adam(
-        gcn.parameters(), lr, weight_decay=weight_decay, fused=x.device.type in ("cpu", "cuda")
+        gcn.parameters(), lr, weight_decay=weight_decay, fused=on_cuda or x.device.type == "cpu", capturable=on_cuda
     )
     h = torch.empty(len(x), hidden, dtype=x.dtype, device=x.device)
-    for _ in range(steps):
+    nothing = x.new_zeros(())
+
+    def step(row: Row, images: Tensor | None) -> Tensor:
         gradients = step_gradients(gcn, graph, smoothed, target, cost, h, source)
         for parameter, gradient in zip(gcn.parameters(), gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return nothing
+
+    StepLoop(step, x.device, recorder_for(x.device, [source])).run(Draws([1] * steps))
     return gcn, smoothed
 
 
