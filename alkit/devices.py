@@ -98,10 +98,13 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the kit's own source tree, with `+` where files differ from it; None outside a checkout."""
+    """The commit of the kit's own source tree, with `+` where files differ from it.
+
+    Of a copy without its history what ALKIT_COMMIT says, or None.
+    """
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
-        return None
+        return os.environ.get("ALKIT_COMMIT") or None
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
         dirty = subprocess.run(

@@ -34,6 +34,10 @@ class TrainingError(AlkitError):
     """Training that cannot go on: a loss that is not a number, or no memory left."""
 
 
+class OutOfTimeError(AlkitError):
+    """The time that the run was given is over; it stands at a checkpoint."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the known word closest to `word`, or an empty string."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

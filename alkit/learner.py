@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alkit import __version__, devices
+from alkit import __version__, deadline, devices
 from alkit.config import Experiment
 from alkit.data import ImageSet, images_for
 from alkit.data.identity import images_record
+from alkit.errors import OutOfTimeError
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
 from alkit.models import Network, build_network
 from alkit.objectives import objective_of
@@ -181,10 +182,14 @@ class ActiveLearner:
             self._note_best(best, trainer)
             seconds["train"] = before + time.perf_counter() - began
             self._report("training", cycle, trainer.epoch, loss=loss)
-            if time.monotonic() - saved >= experiment.checkpoint_seconds:
+            late = deadline.passed() and not trainer.finished
+            if late or time.monotonic() - saved >= experiment.checkpoint_seconds:
                 state.training = {"trainer": trainer.state_dict(), "best": best, "seconds": seconds["train"]}
                 self._checkpoint()
                 saved = time.monotonic()
+            if late:
+                raise OutOfTimeError(f"the time is over, in cycle {cycle} after epoch {trainer.epoch}; started again, "
+                                "the run goes on from there")  # fmt: skip
         if best["network"] is not None:
             network.load_state_dict(best["network"])
         return trainer

@@ -65,7 +65,12 @@ def measure_part(name: str, options: argparse.Namespace, path: Path) -> dict[str
     def keep(rows: list[dict[str, Any]]) -> None:
         write_json(path, content | {"load_after": round(os.getloadavg()[0], 2), "rows": rows})
 
-    if name == "growth":
+    if name == "gpu":
+        from benchmarks import gpu
+
+        content |= {"clock": "passing time", "card": torch.cuda.get_device_name()}
+        rows = gpu.measure(keep)
+    elif name == "growth":
         from benchmarks import growth
 
         content |= {"clock": "both", "threads": 1, "repetitions": 1}
@@ -87,11 +92,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def markdown(paths: list[Path]) -> str:
     """The kept parts as tables, with the machines that they were measured on."""
-    from benchmarks import growth
+    from benchmarks import gpu, growth
 
     kept = [json.loads(path.read_text()) for path in paths if path.exists()]
-    rows = [row for content in kept for row in content["rows"] if content["part"] != "growth"]
+    rows = [row for content in kept for row in content["rows"] if content["part"] not in ("growth", "gpu")]
     tables = [timing.markdown(rows)] if rows else []
+    tables += [gpu.markdown(content["rows"]) for content in kept if content["part"] == "gpu"]
     tables += [growth.markdown(content["rows"]) for content in kept if content["part"] == "growth"]
     on = {_described(content["machine"]) for content in kept}
     return "\n\n".join([*tables, *(f"Measured on: {machine}." for machine in sorted(on))])
@@ -106,9 +112,9 @@ def _described(machine: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    names = [*PARTS, "growth"]
+    names = [*PARTS, "growth", "gpu"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}; all but gpu by default")
     parser.add_argument("--repetitions", type=int, default=5, help="interleaved repetitions of each comparison")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the JSON files")
     parser.add_argument("--again", action="store_true", help="measure anew what has been measured")
@@ -129,11 +135,15 @@ def main() -> None:
         timing.use_processor_time()
     options.out.mkdir(parents=True, exist_ok=True)
     shown: list[dict[str, Any]] = []
-    for name in options.parts or names:
+    if "gpu" in options.parts and not torch.cuda.is_available():
+        parser.error("gpu: no CUDA card is here")
+    for name in options.parts or names[:-1]:
         path = options.out / f"{name}.json"
         content = None if options.again or name == "growth" else _read(path)
         content = measure_part(name, options, path) if content is None else content
-        if name == "growth":
+        if name == "gpu":
+            print(f"{content['card']}: {path}\n", flush=True)  # its lines were printed as they came
+        elif name == "growth":
             from benchmarks import growth
 
             print(growth.table(content["rows"]), "\n", flush=True)

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from alkit import devices
+from alkit import deadline, devices
 from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import Experiment
 from alkit.data import ImageSet, images_for
 from alkit.data.identity import pixels_digest
-from alkit.errors import CheckpointError, DataError
+from alkit.errors import CheckpointError, DataError, OutOfTimeError
 from alkit.pretext.base import PretextTask, make_task
 from alkit.pretext.exchange import PretextLosses, as_text, read_losses, write_pretext
 from alkit.pretext.settings import pretext_key, pretext_settings
@@ -120,12 +120,17 @@ def _train(
                 "state": f"pretext {task.name}", "cycle": 0, "epoch": epoch + 1, "epochs": experiment.pretext_epochs,
                 "loss": loss, "accuracy": value if task.measured else None,
             })  # fmt: skip
-        if time.monotonic() - saved >= experiment.checkpoint_seconds and epoch + 1 < experiment.pretext_epochs:
+        left, late = epoch + 1 < experiment.pretext_epochs, deadline.passed()
+        if left and (late or time.monotonic() - saved >= experiment.checkpoint_seconds):
             save_checkpoint(_checkpoint(out_file), {
                 "settings": settings, "epoch": epoch + 1, "best": asdict(best), "history": history,
                 "network": task.network.state_dict(), "optimizer": task.optimizer.state_dict(),
             })  # fmt: skip
             saved = time.monotonic()
+        if left and late:
+            raise OutOfTimeError(
+                f"the time is over, in epoch {epoch + 1} of the pretext task; started again, it goes on"
+            )
     assert best.losses is not None
     losses = best.losses.numpy()
     accuracy = best.accuracy if task.measured else float("nan")

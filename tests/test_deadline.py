@@ -1,0 +1,71 @@
+"""Runs that were given some minutes stop at a checkpoint, and go on to the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alkit import ActiveLearner, Experiment, deadline
+from alkit.errors import OutOfTimeError
+from alkit.pretext.run import run_pretext
+
+ROOT = Path(__file__).parent.parent
+Make = Callable[..., Experiment]
+
+
+def test_without_a_deadline_or_with_nonsense_the_time_is_never_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, over in (("", False), ("soon", False), ("1e18", False), ("0", True)):
+        monkeypatch.setenv(deadline.UNTIL, value)
+        assert deadline.passed() is over
+    monkeypatch.delenv(deadline.UNTIL)
+    assert not deadline.passed()
+
+
+def test_a_run_whose_time_is_over_stops_after_its_epoch_and_goes_on_to_the_same_bytes(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = tiny(epochs=3)
+    list(ActiveLearner(experiment, tmp_path / "whole"))
+    monkeypatch.setenv(deadline.UNTIL, "0")
+    for cycle, epoch in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        with pytest.raises(
+            OutOfTimeError, match=f"in cycle {cycle} after epoch {epoch}; started again, the run goes on"
+        ):
+            list(ActiveLearner(experiment, tmp_path / "parts"))
+    list(ActiveLearner(experiment, tmp_path / "parts"))
+    for name in ("queries.npz", "predictions.npz"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_pretext_task_stops_too(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = tiny(method="pt4al", pretext_epochs=2)
+    whole = run_pretext(experiment, tmp_path / "whole.npz")
+    monkeypatch.setenv(deadline.UNTIL, "0")
+    with pytest.raises(OutOfTimeError, match="in epoch 1 of the pretext task"):
+        run_pretext(experiment, tmp_path / "parts.npz")
+    assert np.array_equal(run_pretext(experiment, tmp_path / "parts.npz").losses, whole.losses)
+
+
+def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alkit_run_goes_on_with(
+    tmp_path: Path,
+) -> None:
+    def hour(*arguments: str) -> str:
+        command = [sys.executable, "scripts/gpu_hour.py", "--out", str(tmp_path), "--device", "cpu", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "0 of 2 runs finished; the same command goes on" in hour("--minutes", "0", "params/tiny.yaml")
+    out = hour("--minutes", "5", "--runs", "2", "params/tiny.yaml")
+    assert "tiny: oo4al, seed 0: " in out
+    assert "2 of 2 runs finished" in out
+    done = subprocess.run(
+        [sys.executable, "-m", "alkit", "run", "params/tiny.yaml", "--out", str(tmp_path), "--dry-run"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "0 of 2 runs to do" in done.stdout, done.stdout + done.stderr
