@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from tape import TapeRecorder
 from test_training import METHOD_OF, images, trainer
 
-from alkit import Experiment, steps
+from alkit import ActiveLearner, Experiment, steps
 from alkit.errors import TrainingError
+from alkit.methods import METHODS
 from alkit.objectives import OBJECTIVES
 from alkit.pretext.base import PretextTask, make_task
+from alkit.pretext.run import with_pretext
 from alkit.steps import WARM, Draws, StepLoop
 from alkit.strategies.graph import SimilarityGraph, train_gcn
 from alkit.training import Trainer
@@ -259,3 +262,19 @@ def test_on_a_card_what_cannot_be_recorded_is_said_in_one_line(record: Callable[
         StepLoop(step, device, steps.recorder_for(device)).run(
             Draws([2] * 5, {"images": torch.arange(10, device=device)})
         )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", [row for row in METHODS if row != "whole_dataset"])
+def test_on_a_card_a_method_ends_in_the_same_numbers_recorded_and_eager(
+    method: str, tiny: Make, record: Callable[[bool], None], tmp_path: Path
+) -> None:
+    experiment = tiny(method=method, device="cuda", epochs=4, milestones=[3], batch_size=8, gcn_steps=12)
+
+    def run() -> list[bytes]:
+        folder = tmp_path / str(steps.RECORD)
+        list(ActiveLearner(with_pretext(experiment, folder), folder / method / "seed-0"))
+        return [(folder / method / "seed-0" / name).read_bytes() for name in ("queries.npz", "predictions.npz")]
+
+    recorded, eager = both_ways(run, record)
+    assert recorded == eager
