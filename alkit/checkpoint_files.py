@@ -46,15 +46,14 @@ def find_checkpoints(pattern: str | Path) -> list[CheckpointFile]:
     """The files that `pattern` names, by label, cycle and seed.
 
     `pattern` is a glob (`*`, `?`, `[…]`, `**`); `{seed}` and `{cycle}` in it are numbers. Where it has none, they are
-    read from `Seed-3` and `cycle7` in the path. Raises `CheckpointError` where there is no file, or two of one seed
-    and cycle; `ConfigError` for another word in braces.
+    read from `Seed-3` and `cycle7` in the path, that of the working directory included. What is there as it is written
+    is taken as it is written: `run[1]/` is a folder's name where there is such a folder.
+
+    Raises `CheckpointError` where there is no file, or two of one seed and cycle; `ConfigError` for another word in
+    braces.
     """
-    text = os.path.normpath(os.path.expanduser(pattern))
-    form = _regex(text)
-    names = sorted(glob.glob(re.sub(r"\{\w*\}", "*", text), recursive=True))
-    found = [
-        _read(name, match) for name in names if (match := form.fullmatch(name)) is not None and Path(name).is_file()
-    ]
+    folder, rest = _split(os.path.abspath(os.path.expanduser(pattern)))
+    found = _matching(folder, rest) or _matching(folder, rest.replace("[", "[[]"))
     if not found:
         raise CheckpointError(f"{pattern}: no such file")
     found.sort(key=lambda file: (file.template, file.cycle or 0, file.seed or 0))
@@ -63,6 +62,23 @@ def find_checkpoints(pattern: str | Path) -> list[CheckpointFile]:
         if others:
             raise CheckpointError(f"{others[0].path}: the same seed and cycle as {first.path}")
     return _labelled_apart(found)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The part of a path that is there as it is written, and the rest, which is a pattern."""
+    parts, there = path.split("/")[1:], ""
+    while parts and os.path.lexists(f"{there}/{parts[0]}"):
+        there += f"/{parts.pop(0)}"
+    return there, "/".join(parts)
+
+
+def _matching(folder: str, pattern: str) -> list[CheckpointFile]:
+    """The files of `folder` that the pattern names; without a pattern `folder` itself, where it is a file."""
+    form = re.compile(re.escape(folder) + (f"/{_regex(pattern)}" if pattern else ""), re.DOTALL)
+    wild = re.sub(r"\{\w*\}", "*", pattern)
+    names = sorted(f"{folder}/{name}" for name in glob.glob(wild, root_dir=folder or "/", recursive=True))
+    pairs = [(name, form.fullmatch(name)) for name in (names if pattern else [folder]) if os.path.isfile(name)]
+    return [_read(name, match) for name, match in pairs if match is not None]
 
 
 def _read(name: str, match: re.Match[str]) -> CheckpointFile:
@@ -97,14 +113,18 @@ def _label(template: str) -> str:
 
 
 def _labelled_apart(files: list[CheckpointFile]) -> list[CheckpointFile]:
-    """The same files; where two kinds would have one label, the label is all of the path."""
+    """The same files; where two kinds would have one label, the label is all of the path, from here if it is below."""
     templates: dict[str, set[str]] = {}
     for file in files:
         templates.setdefault(file.label, set()).add(file.template)
-    return [replace(file, label=file.template) if len(templates[file.label]) > 1 else file for file in files]
+    here = f"{os.getcwd()}/"
+    return [
+        replace(file, label=file.template.removeprefix(here)) if len(templates[file.label]) > 1 else file
+        for file in files
+    ]
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
+def _regex(pattern: str) -> str:
     """The pattern as a regular expression with the groups `seed` and `cycle`; a second `{seed}` is the same number."""
     found: list[str] = []
     for part in _PARTS.findall(pattern):
@@ -121,10 +141,13 @@ def _regex(pattern: str) -> re.Pattern[str]:
         elif part == "?":
             found.append("[^/]")
         elif part.startswith("[") and len(part) > 1:
-            found.append(part.replace("\\", "\\\\").replace("[!", "[^", 1))
+            negated = part.startswith("[!")
+            inner = part[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
+            found.append(f"[{'^' * negated}{inner}]")
         else:
             found.append(re.escape(part))
     try:
-        return re.compile("".join(found), re.DOTALL)
+        re.compile("".join(found))
     except re.error:
         raise ConfigError(f"pattern: {pattern}: does not parse as a glob") from None
+    return "".join(found)

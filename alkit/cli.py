@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from alkit.errors import AlkitError
+from alkit.paths import fix_environment
 from alkit.words import counted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Command = Callable[[argparse.Namespace], int]
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0 (done), 1 (something failed), 2 (a mistake in what was asked) or 130 (Ctrl-C)."""
     options = parser().parse_args(arguments)
+    fix_environment()
     command: Command = options.command
     try:
         return command(options)
@@ -62,16 +64,17 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     status = add("status", show_status, "how far every run of a study is")
-    status.add_argument("folder", type=Path, metavar="DIR", help="a study's folder, or a folder of studies")
+    status.add_argument("folder", type=_path, metavar="DIR", help="a study's folder, or a folder of studies")
     summary = add("summary", make_summary, "make the summary of a study's finished runs")
-    summary.add_argument("folder", type=Path, metavar="DIR", help="a study's folder")
-    summary.add_argument("--data-root", metavar="DIR", help="where the images are, if not where the runs found them")
+    summary.add_argument("folder", type=_path, metavar="DIR", help="a study's folder")
+    summary.add_argument("--data-root", type=_path, metavar="DIR",
+                         help="where the images are, if not where the runs found them")  # fmt: skip
     evaluate = add("evaluate", evaluate_checkpoints, "evaluate checkpoints: the papers' released ones, or a run's")
     evaluate.add_argument("pattern", metavar="GLOB", help="checkpoints, e.g. 'DIR/seed-{seed}/*_cycle{cycle}.pth' or "
                           "'DIR/*/*.pth' (in quotes)")  # fmt: skip
     evaluate.add_argument("--dataset", required=True, metavar="NAME", help="`alkit datasets` lists them")
-    evaluate.add_argument("--data-root", metavar="DIR", help="folder that holds the data set")
-    evaluate.add_argument("--out", type=Path, metavar="FILE.csv", help="also write the table there")
+    evaluate.add_argument("--data-root", type=_path, metavar="DIR", help="folder that holds the data set")
+    evaluate.add_argument("--out", type=_path, metavar="FILE.csv", help="also write the table there")
     evaluate.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                           help="a parameter, e.g. image_size 64, test_size 1000 or protocol released")  # fmt: skip
     add("methods", list_methods, "list the methods")
@@ -90,14 +93,14 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "run a study: every method × seed of its file that is not finished yet"
     run = commands.add_parser("run", help=text, description=text[0].upper() + text[1:] + ".")
     run.set_defaults(command=run_study)
-    run.add_argument("study", metavar="STUDY.yaml")
+    run.add_argument("study", type=_path, metavar="STUDY.yaml")
     run.add_argument("--cores", type=_count, default=None, metavar="N", help="processor cores to use (default: all)")
     run.add_argument("--methods", type=_names, metavar="A,B", help="only these labels of the study, or other methods")
     run.add_argument("--seeds", type=_seeds, metavar="0,1", help="only these seeds, or others; 0-9 is a range")
-    run.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="default: outputs")
+    run.add_argument("--out", type=_path, default=Path("outputs"), metavar="DIR", help="default: outputs")
     run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
     run.add_argument("--rerun", type=_names, default=[], metavar="METHOD", help="delete these runs and begin them anew")
-    run.add_argument("--profile", metavar="DIR", help="a Snakemake profile, e.g. workflow/profiles/slurm")
+    run.add_argument("--profile", type=_path, metavar="DIR", help="a Snakemake profile, e.g. workflow/profiles/slurm")
     run.add_argument("--no-summary", action="store_true", help="leave out the summary at the end")
 
 
@@ -111,6 +114,11 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, not '{text}'")
     return int(text)
+
+
+def _path(text: str) -> Path:
+    """A path; the shell leaves `~` in `--out=~/runs` as it is."""
+    return Path(os.path.expanduser(text))
 
 
 def _names(text: str) -> list[str]:
@@ -141,7 +149,7 @@ def run_study(options: argparse.Namespace) -> int:
     from alkit import grid, runner
     from alkit.errors import ConfigError
 
-    if options.profile is not None and not (Path(options.profile) / "config.yaml").is_file():
+    if options.profile is not None and not (options.profile / "config.yaml").is_file():
         raise ConfigError(f"profile: {options.profile}: no config.yaml in it")
     runner.check_snakemake()
     # what a file says can be checked at once; what its data gives needs torch, and so a second or two

@@ -24,6 +24,7 @@ from alkit.config import FREE_PARAMETERS, Experiment, Study
 from alkit.errors import CheckpointError, ConfigError, nearest
 from alkit.files import sha256, write_text
 from alkit.methods import METHODS
+from alkit.paths import absolute, check_writable_as_text
 from alkit.pretext.settings import pretext_key
 from alkit.study_yaml import read_yaml
 
@@ -112,7 +113,8 @@ def make_plan(
         study = whole_study(Study.from_yaml(source), methods, seeds)
     except ConfigError as error:
         raise ConfigError(str(error) if str(source) in str(error) else f"{source}: {error}") from None
-    folder = Path(out).absolute() / study.study
+    folder = absolute(out) / study.study
+    check_writable_as_text(folder)
     chosen, wanted = methods or study.labels, seeds or study.seeds
     runs = tuple(grid_run(study, label, seed, folder) for label in chosen for seed in wanted)
     if not runs:
@@ -164,7 +166,7 @@ def data_of(experiment: Experiment) -> list[Any]:
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Paths count from where the command was given: runs work in folders of their own."""
     paths = {
-        key: str(Path(os.path.expanduser(value)).absolute())
+        key: str(absolute(value))
         for key, value in parameters.items()
         if key in ("data_root", "pretext_losses") and isinstance(value, str)
     }

@@ -241,7 +241,7 @@ def outputs(outputs_dir: str | Path) -> Path:
 
     A folder on Google Drive, `/content/drive/…`, is the one thing that makes Colab ask for access to it.
     """
-    folder = root() / Path(outputs_dir).expanduser()
+    folder = root() / os.path.expanduser(outputs_dir)
     if "google.colab" in sys.modules and DRIVE in (folder, *folder.parents) and not (DRIVE / "MyDrive").exists():
         from google.colab import drive
 

@@ -17,6 +17,7 @@ from typing import Any
 from alkit import grid
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.job import PARENT
+from alkit.paths import absolute, check_writable_as_text
 from alkit.progress import one_line, read_mapping
 from alkit.words import counted
 
@@ -37,6 +38,8 @@ def run_study(
     Raises an `AlkitError` before anything is started if the folder is in use or holds other runs, `CheckpointError` if
     it is removed meanwhile, and `KeyboardInterrupt` after every process has been ended.
     """
+    if profile is not None:
+        check_cluster(plan)
     with grid.hold(plan.folder):
         # on a cluster the cores here are not the runs'
         grid.prepare(plan, cores if profile is None else 1, rerun, images_of)
@@ -70,11 +73,11 @@ def snakemake_command(
     config: dict[str, Any] = {
         "methods": plan.labels,
         "seeds": plan.seeds,
-        "notebooks": str(notebooks),
+        "notebooks": [str(notebooks)],  # a list, since Snakemake takes the quotes off a text
         "summary": summary and whole,
     }
     command = [sys.executable, "-m", "alkit.job", "snakemake", "--snakefile", str(grid.SNAKEFILE)]
-    command += ["--profile", str(grid.PROFILES / "local" if local else Path(str(profile)).absolute())]
+    command += ["--profile", str(grid.PROFILES / "local" if local else absolute(str(profile)))]
     command += ["--directory", str(plan.folder), "--cores" if local else "--local-cores", str(cores)]
     if local and (gpus := count_gpus()):
         command += ["--resources", f"gpu={gpus}", "--set-resources", "run:gpu=1", "pretext:gpu=1"]
@@ -83,7 +86,14 @@ def snakemake_command(
 
 def _config_value(value: Any) -> str:
     """As Snakemake reads it: Python's True and False, all else YAML; `false` would be a text, and true."""
-    return str(value) if isinstance(value, bool) else json.dumps(value)
+    return str(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
+
+
+def check_cluster(plan: grid.Plan) -> None:
+    """Refuse paths that the jobs of a cluster would not find: in their scripts a shell reads these signs twice."""
+    for path in (grid.SNAKEFILE, plan.folder, Path(sys.executable)):
+        if set(str(path)) & set("\"'`$\\\n") or (path == Path(sys.executable) and " " in str(path)):
+            raise ConfigError(f"{path}: has signs that Snakemake cannot pass to a cluster's jobs; use another folder")
 
 
 def count_gpus() -> int:
@@ -333,3 +343,4 @@ def check_snakemake() -> None:
     for path in (grid.SNAKEFILE, grid.NOTEBOOKS):
         if not path.exists():
             raise ConfigError(f"{path}: not there; alkit run needs the repository, not the package alone")
+    check_writable_as_text(grid.ROOT, sys.executable)

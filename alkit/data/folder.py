@@ -21,6 +21,7 @@ from alkit.data.imbalance import split
 from alkit.data.pixels import decoding_threads, worker_count
 from alkit.data.splits import find_splits
 from alkit.errors import ConfigError, DataError
+from alkit.paths import absolute
 
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = 64
@@ -138,7 +139,7 @@ def folder_root(root: Path | None) -> Path:
     """The folder given, which has no default for one's own images."""
     if root is None:
         raise ConfigError("data_root: the data set 'folder' needs the folder that holds the images")
-    return root.expanduser().absolute()
+    return absolute(root)
 
 
 def load_listing(

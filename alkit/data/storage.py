@@ -6,16 +6,19 @@ import os
 import sys
 from pathlib import Path
 
+from alkit.paths import absolute
+
 
 def cache_folder() -> Path:
     """The folder for what can be made again: `$ALKIT_CACHE`, or `alkit` in the system's cache folder."""
-    if "ALKIT_CACHE" in os.environ:
-        return Path(os.environ["ALKIT_CACHE"]).expanduser()
+    if os.environ.get("ALKIT_CACHE"):
+        return absolute(os.environ["ALKIT_CACHE"])
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "alkit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alkit"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "alkit"  # relative is to be ignored, says XDG
 
 
 def data_folder(root: Path | None) -> Path:
     """The folder that holds a data set: `root`, or `data` in the cache folder."""
-    return root.expanduser() if root is not None else cache_folder() / "data"
+    return absolute(root) if root is not None else cache_folder() / "data"

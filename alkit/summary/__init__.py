@@ -10,12 +10,13 @@ from pathlib import Path
 
 from alkit.errors import CheckpointError
 from alkit.files import for_papermill, write_text
+from alkit.paths import absolute, check_writable_as_text, fix_environment
 from alkit.summary.study import StudyFolder, open_study, title_of
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
 
 
-def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str | None = None) -> Path:
+def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str | Path | None = None) -> Path:
     """Write STUDY/summary.ipynb (executed), summary.html, tables/*.csv and figures/*.png; returns the page's path.
 
     Everything is made in a folder aside and then moved into place, so a summary that fails leaves the last one as it
@@ -25,15 +26,18 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
 
     from alkit.summary import page
 
-    study = Path(study_dir).absolute()
+    study = absolute(study_dir)
     if not study.is_dir():
         raise CheckpointError(f"{study_dir}: no such folder")
     if not Path(notebook).is_file():
         raise CheckpointError(f"{notebook}: not there; `alkit summary` needs the notebooks beside the package")
+    check_writable_as_text(study, notebook)
+    fix_environment()
+    root = None if data_root is None else str(absolute(data_root))
     os.environ.setdefault("JUPYTER_PATH", str(Path(sys.prefix) / "share" / "jupyter"))  # this environment's kernel
     aside = Path(tempfile.mkdtemp(dir=study, prefix=".summary-"))
     try:
-        parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": data_root}
+        parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": root}
         try:
             papermill.execute_notebook(
                 for_papermill(notebook), for_papermill(aside / "summary.ipynb"), parameters, kernel_name="python3",
@@ -45,7 +49,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
             reason = " ".join(f"{error.ename}: {error.evalue}".split())
             raise CheckpointError(f"{study_dir}: the summary's cell {error.exec_count} failed ({reason})") from None
         written = (aside / "summary.ipynb").read_text(encoding="utf-8")  # it names where it is, not where it was made
-        write_text(aside / "summary.ipynb", written.replace(str(aside), str(study)))
+        write_text(aside / "summary.ipynb", written.replace(f"/{aside.name}", ""))
         write_text(aside / "summary.html", page.page(aside / "summary.ipynb", title_of(study)))
         _move(aside, study)
     finally:
