@@ -173,12 +173,11 @@ def recorder_for(device: torch.device, generators: Sequence[torch.Generator] = (
 
 
 class CudaGraphs:
-    """Records steps as CUDA graphs, which share one pool of memory: they never run at once, and leave nothing in it."""
+    """Records steps as CUDA graphs, each with memory of its own."""
 
     def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = ()) -> None:
         self._device, self._generators = device, list(generators)
         self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
 
     def warm(self, call: Callable[[], None]) -> None:
         """Call the step, for good, on the stream it will be recorded on: libraries keep workspaces a stream."""
@@ -210,7 +209,7 @@ class CudaGraphs:
         try:
             with torch.cuda.stream(self._stream):
                 # of this thread alone: another one may be preparing a picture or a file
-                graph.capture_begin(self._pool, capture_error_mode="thread_local")
+                graph.capture_begin(capture_error_mode="thread_local")
                 try:
                     call()
                 finally:

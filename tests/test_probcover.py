@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from alkit import Experiment
 from alkit.strategies import TensorPool, make_strategy, probcover
+from alkit.strategies.k_means import k_means
 from alkit.strategies.probcover import cover_greedily, purity_radius
-from alkit.strategies.typiclust import k_means
 
 
 def source(seed=0):

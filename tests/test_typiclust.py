@@ -6,7 +6,8 @@ import torch
 from alkit import Experiment
 from alkit.strategies import TensorPool, make_strategy
 from alkit.strategies import typiclust as module
-from alkit.strategies.typiclust import k_means, typicality, typiclust
+from alkit.strategies.k_means import k_means
+from alkit.strategies.typiclust import typicality, typiclust
 
 
 def source(seed=0):

@@ -6,6 +6,8 @@ The random numbers of an epoch are drawn at once, from an explicit generator (`d
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,7 +67,7 @@ def resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
     """Crop 8% to 100% of the area at an aspect of 3/4 to 4/3, resize back, mirror half (RandomResizedCrop)."""
     height, width = images.shape[2:]
     area = 0.08 + 0.92 * draws[:, 3]
-    aspect = torch.exp((2 * draws[:, 4] - 1) * torch.log(torch.tensor(4 / 3, device=draws.device)))
+    aspect = torch.exp((2 * draws[:, 4] - 1) * math.log(4 / 3))
     crop_w = (area * aspect).sqrt().clamp(max=1.0)
     crop_h = (area / aspect).sqrt().clamp(max=1.0)
     centre_y = (2 * draws[:, 0] - 1) * (1 - crop_h)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from alkit.strategies.base import Pool, Query, Strategy, register
 from alkit.strategies.coreset import squared_distances, unit_rows
-from alkit.strategies.typiclust import k_means
+from alkit.strategies.k_means import k_means
 
 MOST_COVERED = 10_000  # points whose coverage is counted: beyond, an evenly spaced part of the candidates
-CHUNK = 1 << 16  # words of a temporary copy, so that it stays in cache
+CHUNK = {"cpu": 1 << 16}  # words of a temporary copy, so that it stays in cache
+LARGE_CHUNK = 1 << 26  # on a GPU, where a call costs more than the memory
 
 
 def _blocks(rows: Tensor, width: int) -> list[Tensor]:
@@ -110,7 +111,7 @@ class _Balls:
     def of(cls, points: _Points, targets: _Points, squared_radius: float) -> _Balls:
         count, n = len(targets.x), len(points.x)
         words = torch.zeros(-(-count // 64), n, dtype=torch.int64, device=points.x.device)
-        size = max((1 << 22) // max(count, 64), 1)
+        size = max((1 << 22 if words.device.type == "cpu" else LARGE_CHUNK) // max(count, 64), 1)
         for start in range(0, n, size):
             part = slice(start, start + size)
             words[:, part] = _packed(points[part].reach(targets, squared_radius)).T
@@ -127,7 +128,7 @@ class _Balls:
         used = mask[:, 0].nonzero().flatten()
         held = torch.zeros(self.words.shape[1], dtype=torch.int64, device=which.device)
         for rows in used.split(31):  # 31 words with up to 8 ones a byte: their sum does not overflow a byte
-            size = max(CHUNK // max(len(rows), 1), 1)
+            size = max(CHUNK.get(which.device.type, LARGE_CHUNK) // max(len(rows), 1), 1)
             for words, out in zip(self.words.split(size, 1), held.split(size), strict=True):
                 ones = _ones_in_bytes(words.index_select(0, rows).bitwise_and_(mask[rows])).sum(0)
                 out += ones.view(torch.uint8).view(-1, 8).sum(1)

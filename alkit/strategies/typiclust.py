@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from alkit.strategies.base import Pool, Query, Strategy, register
 from alkit.strategies.coreset import squared_distances, unit_rows
+from alkit.strategies.k_means import k_means
 
 SMALLEST_CLUSTER = 5  # smaller ones are asked last: their density says little
 LARGEST_CLUSTER = 20_000  # members among which neighbours are looked for
-
-
-def k_means(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """The cluster (n,) int64 of each of `points` (n, D), on their device.
-
-    More than 50 clusters, or more than 50,000 points, are found by mini-batches. Memory is linear in n.
-    """
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    clusters = min(clusters, len(points))
-    if clusters <= 1:
-        return torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    few = clusters <= 50 and len(points) <= 50_000
-    method = (
-        KMeans(clusters, n_init=1, random_state=seed)
-        if few
-        else MiniBatchKMeans(clusters, n_init=1, random_state=seed, batch_size=max(4096, 4 * clusters))
-    )
-    with warnings.catch_warnings():  # fewer different points than clusters: some stay empty
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found = method.fit_predict(points.detach().cpu().numpy())
-    return torch.from_numpy(found).to(points.device, torch.int64)
 
 
 def typicality(points: Tensor, neighbours: int, generator: torch.Generator) -> Tensor:
