@@ -19,10 +19,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from alkit.files import write_text
-from alkit.plots.style import figure, in_style, plain
+from alkit.plots import comparisons
 from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
 from alkit.records import compared_params, load_runs, read_run
-from alkit.statistics import area_under_budget_curve, paired_test
+from alkit.statistics import area_under_budget_curve, holm, is_shown, paired_test
 from alkit.words import counted
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
@@ -67,14 +67,13 @@ def run_values(study: str | Path) -> pd.DataFrame:
     rows = []
     for path, cycles in frame.groupby("path", sort=False):
         record, last = read_run(str(path)), cycles.iloc[-1]
-        shared = {key: value for key, value in compared_params(record["params"]).items() if key not in _NOT_COMPARED}
+        compared, on = setting(record)
         curve = cycles.drop_duplicates("labelled")  # of cycles that bought nothing (an emptied pool) the first is kept
         rows.append(
             {
                 "study": last["study"], "dataset": last["dataset"], "method": last["method"], "label": last["label"],
                 "seed": int(last["seed"]), "labelled": int(last["labelled"]),
-                "compared": json.dumps(shared, sort_keys=True),
-                "on": frozenset(name for name, state in record.get("quirks", {}).items() if state),
+                "compared": compared, "on": on,
                 "accuracy": float(last["accuracy"]), "ece": float(last["ece"]),
                 "area": area_under_budget_curve(curve["labelled"].tolist(), curve["accuracy"].tolist())
                 if len(curve) > 1 else np.nan,
@@ -82,6 +81,31 @@ def run_values(study: str | Path) -> pd.DataFrame:
         )  # fmt: skip
     columns = ["study", "dataset", "method", "label", "seed", "labelled", "compared", "on", *MEASURES]
     return pd.DataFrame(rows, columns=columns)
+
+
+def setting(record: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
+    """What two runs must have in common to be compared, as text, and the switches that are on."""
+    shared = {key: value for key, value in compared_params(record["params"]).items() if key not in _NOT_COMPARED}
+    return json.dumps(shared, sort_keys=True), frozenset(n for n, on in (record.get("quirks") or {}).items() if on)
+
+
+def switched(records: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """{label: (switch, base)} of each label that differs from another, its base, in one switch being on and in no more.
+
+    `records` has a record of each label, all of one study and data set.
+    """
+    bases: dict[tuple[object, ...], str] = {}
+    found: dict[str, tuple[str, str]] = {}
+    for label, record in records.items():
+        bases.setdefault((record["method"], *setting(record)), label)
+    for label, record in records.items():
+        compared, on = setting(record)
+        for quirk in QUIRKS:
+            base = bases.get((record["method"], compared, on - {quirk})) if quirk in on else None
+            if base is not None:
+                found[label] = (quirk, base)
+                break
+    return found
 
 
 def pairs(values: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -137,26 +161,19 @@ def why_nothing(study: str | Path) -> str:
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """A forest plot of `effects`: a panel a measure, a line a quirk and method; points are single seeds."""
-    lines = list(dict.fromkeys(zip(table["quirk"], table["method"], strict=True)))
-    fig, axes = figure(1, len(MEASURES), width=10.5, height=1.6 + 0.42 * max(len(lines), 1), sharey=True)
-    with in_style():
-        for axis, (measure, title) in zip(axes[0], MEASURES.items(), strict=True):
-            axis.axvline(0, color="black", linewidth=1)
-            for row in table[table["measure"] == measure].to_dict("records"):
-                _draw_line(axis, lines.index((row["quirk"], row["method"])), row)
-            axis.set(title=title, xlabel="released − corrected, points", ylim=(len(lines) - 0.4, -0.6))
-        axes[0, 0].set_yticks(range(len(lines)), [plain(f"{quirk} · {method}") for quirk, method in lines])
-        fig.supxlabel("squares: mean over seeds with Student's 95% interval; dots: single seeds", fontsize=9)
-    return fig
-
-
-def _draw_line(axis: Any, place: int, row: Mapping[Any, Any]) -> None:
-    single = 100 * np.asarray(row["differences"])
-    axis.plot(single, np.full(len(single), place + 0.22), ".", color="#8c8c8c", markersize=5)
-    if np.isfinite(row["low"]):
-        axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color="#0072B2", linewidth=2)
-    axis.plot(100 * row["difference"], place, "s", color="#0072B2", markersize=6)
+    """A forest plot of `effects`: a panel a measure, a line a quirk and method, the largest rise of accuracy first."""
+    table = table.assign(
+        name=table["quirk"] + " · " + table["method"], singles=table["differences"], n=table["seeds"],
+        shown=table.groupby("measure")["p"].transform(lambda p: holm(p.to_numpy(dtype=np.float64))).map(is_shown),
+    )  # fmt: skip
+    parts = dict(iter(table.groupby("measure", sort=False)))
+    order = parts.get("accuracy", table).sort_values("difference", ascending=False, kind="stable")["name"]
+    place = {name: number for number, name in enumerate(dict.fromkeys([*order, *table["name"]]))}
+    panels = [
+        (title, parts.get(measure, table.iloc[:0]).sort_values("name", key=lambda names: names.map(place)))
+        for measure, title in MEASURES.items()
+    ]
+    return comparisons.forest(panels, note="released − corrected; shown: after Holm's correction, a measure at a time")
 
 
 # --- the register's file ---------------------------------------------------------------------------------------------

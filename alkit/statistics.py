@@ -7,7 +7,7 @@ seed, never by the order of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -222,15 +222,17 @@ def _wilcoxon(gaps: Array) -> float:
 # --- all methods ---
 
 
-def pairwise_tests(values: pd.DataFrame, column: str = "value", level: float = LEVEL) -> pd.DataFrame:
-    """Every pair of labels tested by seed, with Holm's correction over all pairs.
+def pairwise_tests(
+    values: pd.DataFrame, column: str = "value", level: float = LEVEL, pairs: Iterable[tuple[str, str]] | None = None
+) -> pd.DataFrame:
+    """Every pair of labels, or `pairs` of them (a, b), tested by seed, with Holm's correction over all these.
 
     `values` has the columns `label`, `seed` and `column`, one row a run. One row a pair: `a`, `b`, `n`, `difference`,
     `low`, `high`, `p`, `p_holm`, `wilcoxon_p`, `effect`, `effect_low`, `effect_high`, `detectable`, `test`.
     """
     by_label = {label: part.set_index("seed")[column].dropna() for label, part in values.groupby("label", sort=False)}
     rows = []
-    for a, b in combinations(by_label, 2):
+    for a, b in combinations(by_label, 2) if pairs is None else pairs:
         test = paired_test(by_label[a], by_label[b], level)
         rows.append(
             (a, b, test.n, test.mean_difference, *test.interval, test.p, test.wilcoxon_p, test.effect_size,

@@ -20,7 +20,9 @@ from synthetic_study import write_study
 
 from alkit import load_dataset, plots, records, statistics
 from alkit.methods import METHODS
+from alkit.plots import style
 from alkit.plots.curves import summarise
+from alkit.plots.reliability import briefly
 from alkit.plots.style import plain
 
 
@@ -36,14 +38,14 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return records.load_runs(write_study(tmp_path_factory.mktemp("plots") / "study", planted, seeds=3, cycles=4))
 
 
-def look(style: plots.Style) -> tuple[Any, ...]:
-    return (style.colour, style.marker, style.dash, style.hollow)
+def look(of: plots.Style) -> tuple[Any, ...]:
+    return (of.colour, of.marker, of.dash, of.hollow)
 
 
 def test_no_two_methods_look_alike() -> None:
     looks = [look(plots.method_style(method)) for method in METHODS]
     assert len(set(looks)) == len(METHODS)
-    in_grey = [(style[1], style[2]) for style in looks]
+    in_grey = [(each[1], each[2]) for each in looks]
     assert len(set(in_grey)) == len(METHODS), "marker and line tell them apart without colour"
 
 
@@ -53,11 +55,13 @@ def test_a_method_looks_the_same_whatever_is_beside_it() -> None:
     assert alone == among == plots.method_style("oo4al")
 
 
-def test_variants_have_their_methods_colour_and_a_look_of_their_own() -> None:
+def test_variants_have_their_methods_marker_and_a_hue_of_their_own() -> None:
     labels = {"pt4al": "pt4al"} | {f"pt4al_{n}": "pt4al" for n in range(12)}
     found = plots.styles(labels)
-    assert len({look(style) for style in found.values()}) == 13
-    assert len({style.colour for style in found.values()}) == 1
+    assert len({look(each) for each in found.values()}) == 13
+    assert len({each.colour for each in found.values()}) > 10, "while there are hues, no two have the same"
+    assert found["pt4al"].colour not in {found[f"pt4al_{n}"].colour for n in range(12)}
+    assert {each.marker for each in found.values()} == {found["pt4al"].marker}
     assert found["pt4al_3"].hollow
     assert not found["pt4al"].hollow
     assert found == plots.styles(dict(reversed(labels.items())))
@@ -96,9 +100,9 @@ def test_the_legend_names_the_interval_and_the_points(frame: pd.DataFrame) -> No
     title = plots.curves(frame).axes[0].get_legend().get_title().get_text()
     assert "95% interval (Student's t)" in title
     assert "3 seeds" in title
-    assert "points: single runs" in title
+    assert "thin lines: single runs" in title
     two = plots.curves(frame[frame.seed < 2]).axes[0].get_legend().get_title().get_text()
-    assert "bars: range of two seeds" in two
+    assert "bands: range of two seeds" in two
     one = plots.curves(frame[frame.seed == 0]).axes[0].get_legend().get_title().get_text()
     assert one == "mean over 1 seed"
 
@@ -126,12 +130,14 @@ def test_a_study_of_nothing_gives_an_empty_picture(frame: pd.DataFrame) -> None:
     plots.curves(frame.iloc[:0])
 
 
-def test_runs_on_the_whole_pool_alone_are_points_at_their_labels(frame: pd.DataFrame) -> None:
+def test_labels_of_one_number_of_images_are_rows_and_not_points_beside_it(frame: pd.DataFrame) -> None:
     whole = frame[frame.label == "whole_dataset"]
     axis = plots.curves(whole).axes[0]
-    left, right = axis.get_xlim()
-    assert left < whole.labelled.iloc[0] < right
-    assert len(axis.collections[-1].get_offsets()) == whole.seed.nunique()
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["whole_dataset"]
+    assert "1437 labels" in axis.get_title()
+    singles, mean = (line.get_xdata() for line in axis.get_lines())
+    assert sorted(singles) == pytest.approx(sorted(whole.accuracy))
+    assert mean[0] == pytest.approx(whole.accuracy.mean())
 
 
 @pytest.mark.filterwarnings("error")
@@ -160,7 +166,7 @@ def test_reliability_bars_are_the_accuracies_and_counts_of_the_bins() -> None:
     for centre, height in heights.items():
         inside = (confidence >= centre - 0.05) & (confidence < centre + 0.05)
         assert height == pytest.approx(correct[inside].mean(), abs=1e-6)
-    written = {text.get_text() for text in axis.texts}
+    written = {text.get_text() for text in axis.figure.axes[1].texts}
     assert str(int(((confidence >= 0.5) & (confidence < 0.6)).sum())) in written
     assert plots.reliability(arrays, cycle=0).axes[0].get_title().split("\n")[0].endswith("cycle 1")
 
@@ -185,14 +191,122 @@ def test_the_query_grid_shows_the_images_in_their_order() -> None:
     plots.query_grid(train, [])
 
 
-def test_intervals_of_methods_at_the_same_labels_do_not_cover_each_other(frame: pd.DataFrame) -> None:
-    bars = [bar for bar in plots.curves(frame).axes[0].collections if isinstance(bar, LineCollection)]
-    places = [float(bar.get_segments()[0][0, 0]) for bar in bars]
-    assert len(bars) == 4
-    assert min(np.diff(places)) > 1, "of 20 labels between two cycles"
-    low, high = bars[list(dict.fromkeys(frame.label)).index("oo4al")].get_segments()[0][:, 1]
-    part = summarise(frame, "accuracy").query("label == 'oo4al' and labelled == 20").iloc[0]
-    assert (low, high) == pytest.approx((part.low, part.high))
+def study_of(count: int, folder: Path, **options: Any) -> pd.DataFrame:
+    """Records of `random` and `count` − 1 variants of it, named `random.0` and so on."""
+    names = [f"random.{n}" for n in range(count - 1)]
+    variants = {name: {"method": "random", "epochs": 50 + n} for n, name in enumerate(names)}
+    planted = dict.fromkeys(["random", *names], 0.0)
+    return records.load_runs(write_study(folder / "study", planted, seeds=3, cycles=3, variants=variants, **options))
+
+
+def test_every_point_stands_at_its_number_of_labels_and_every_mean_once(tmp_path: Path) -> None:
+    frame = study_of(6, tmp_path)
+    fig = plots.curves(frame)
+    axis, ends = fig.axes
+    thick = [line for line in axis.get_lines() if line.get_linewidth() > 1]
+    thin = [line for line in axis.get_lines() if line.get_linewidth() < 1]
+    assert (len(thick), len(thin)) == (6, 18), "a mean a label, a thin line a run"
+    for line in axis.get_lines():
+        assert list(line.get_xdata()) == [20, 40, 60]
+    bars = [bar.get_segments()[0] for bar in ends.collections if isinstance(bar, LineCollection)]
+    part = summarise(frame, "accuracy").query("labelled == 60")
+    assert [tuple(bar[:, 1]) for bar in bars] == [pytest.approx(row) for row in zip(part.low, part.high, strict=True)]
+    places = [float(bar[0, 0]) for bar in bars]
+    assert min(np.diff(places)) >= 1, "intervals do not cover each other"
+    assert not ends.get_lines()
+
+
+def test_a_stray_value_or_run_flattens_no_axis_and_is_named(tmp_path: Path) -> None:
+    frame = study_of(5, tmp_path)
+    frame.loc[(frame.label == "random.1") & (frame.cycle == 1), "nll"] = 140.0
+    last = (frame.label == "random.2") & (frame.cycle == 3)
+    frame.loc[last, ["labelled", "accuracy"]] = [600, 0.977]
+    for metric, said in (("nll", "random.1, 20 labels: 140"), ("accuracy", "random.2, 600 labels: 97.7%")):
+        fig = plots.curves(frame, metric)
+        assert said in " ".join(fig.get_supxlabel().split())
+        assert fig.axes[0].get_ylim()[1] < 10
+        assert fig.axes[0].get_xlim()[1] < 70
+    assert plots.curves(frame[frame.label != "random.2"], "accuracy").get_supxlabel() == ""
+
+
+def test_of_more_than_eight_labels_each_has_a_panel_with_the_others_in_grey(tmp_path: Path) -> None:
+    frame = study_of(9, tmp_path)
+    fig = plots.curves(frame, beside={"random.3": "random.1"})
+    panels = [axis for axis in fig.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["random.3"], "of quirks, the labels with a base"
+    fig = plots.curves(frame)
+    panels = {axis.get_title(): axis for axis in fig.axes if axis.get_title()}
+    assert list(panels) == list(dict.fromkeys(frame.label))
+    axis = panels["random.3"]
+    grey = next(part for part in axis.collections if isinstance(part, LineCollection))
+    assert len(grey.get_segments()) == 7
+    means = frame[frame.label == "random"].groupby("labelled").accuracy.mean()
+    assert axis.get_lines()[0].get_ydata() == pytest.approx(means.to_numpy()), "dashed: random"
+    assert len(plots.curves(frame[frame.label != "random.3"]).axes) < 3, "of eight, all together"
+
+
+def test_ticks_that_would_run_together_are_left_to_the_axis(tmp_path: Path) -> None:
+    frame = study_of(2, tmp_path)
+    frame["labelled"] = frame["cycle"].map({1: 20, 2: 22, 3: 100})
+    axis = plots.curves(frame).axes[0]
+    assert not {20, 22} <= set(axis.get_xticks())
+
+
+def differences() -> pd.DataFrame:
+    return pd.DataFrame({
+        "name": ["oo4al", "margin", "vaal"], "a": ["oo4al", "margin", "vaal"], "b": "random", "n": 3,
+        "difference": [0.05, 0.01, -0.04], "low": [0.03, -0.02, -0.06], "high": [0.07, 0.04, -0.02],
+        "shown": [True, False, True], "singles": [[0.04, 0.05, 0.06], [0.0, 0.01, 0.02], [-0.05, -0.04, -0.03]],
+    })  # fmt: skip
+
+
+def test_a_forest_has_the_numbers_and_fills_what_is_shown() -> None:
+    axis = plots.forest([("Final accuracy", differences())]).axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["oo4al", "margin", "vaal"]
+    squares = [line for line in axis.get_lines() if line.get_marker() == "s"]
+    assert [float(line.get_xdata()[0]) for line in squares] == pytest.approx([5, 1, -4])
+    assert [line.get_markerfacecolor() == "white" for line in squares] == [False, True, False]
+    assert len({line.get_color() for line in squares}) == 3, "above, not shown, below"
+    written = [text.get_text() for text in axis.texts]
+    assert written == ["+5.0 (3.0 to 7.0)", "+1.0 (−2.0 to 4.0)", "−4.0 (−6.0 to −2.0)"]
+
+
+def test_an_interval_that_would_flatten_a_forest_is_cut_and_keeps_its_numbers() -> None:
+    table = differences()
+    table.loc[1, ["low", "high"]] = [-0.9, 0.92]
+    axis = plots.forest([("Final accuracy", table)]).axes[0]
+    left, right = axis.get_xlim()
+    assert -10 < left < -6
+    assert 7 < right < 10
+    assert {line.get_marker() for line in axis.get_lines()} >= {"<", ">"}
+    assert "+1.0 (−90.0 to 92.0)" in [text.get_text() for text in axis.texts]
+
+
+def test_the_win_matrix_has_both_sides_of_every_pair() -> None:
+    axis = plots.win_matrix(differences(), ["oo4al", "margin", "random", "vaal"]).axes[0]
+    written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axis.texts}
+    assert written == {(0, 2): "+5", (2, 0): "−5", (1, 2): "+1", (2, 1): "−1", (3, 2): "−4", (2, 3): "+4"}
+    strong = {tuple(np.round(axis.images[0].get_array()[place], 3)) for place in ((0, 2), (2, 3))}
+    assert len(strong) == 1, "shown to be above"
+    assert axis.images[0].get_array()[1, 2].min() > 0.8, "a tint: not shown"
+
+
+def test_one_cell_flattens_no_overlap_map() -> None:
+    values = np.full((5, 5), 0.04) + 0.01 * np.arange(5)
+    values[1, 3] = values[3, 1] = 1.0
+    names = [f"m{n}" for n in range(5)]
+    axis = plots.overlap_heatmap(pd.DataFrame(values, index=names, columns=names)).axes[0]
+    assert axis.images[0].get_clim()[1] <= 0.1
+
+
+def test_counts_over_bars_are_at_most_four_letters() -> None:
+    assert [briefly(n) for n in (0, 999, 1000, 9949, 9950, 123456)] == ["0", "999", "1.0k", "9.9k", "10k", "123k"]
+
+
+def test_letters_of_any_script_have_a_font_or_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert style.without_letters(["cat", "Katze ü", "a b"]) == ""
+    monkeypatch.setattr(style, "families", lambda: ["DejaVu Sans"])
+    assert style.without_letters(["猫", "犬", "cat"]) == "犬猫"
 
 
 def test_a_matrix_has_no_number_where_a_method_meets_itself() -> None:
@@ -221,6 +335,8 @@ def every_figure(frame: pd.DataFrame) -> dict[str, Any]:
         "accuracy": plots.accuracy_curve(record),
         "calibration": plots.calibration_curve(record),
         "reliability": plots.reliability(predictions()),
+        "forest": plots.forest([("Final accuracy", differences())]),
+        "wins": plots.win_matrix(differences(), ["oo4al", "margin", "random", "vaal"]),
         "cycles": plots.reliability_by_cycle({"random": predictions(), "oo4al": predictions()}, [1, 2]),
     }
 
@@ -230,10 +346,9 @@ def test_every_figure_is_drawn_without_a_warning_and_can_be_read(frame: pd.DataF
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fig.canvas.draw()
-        assert fig.get_figwidth() <= 11, name
-        assert fig.dpi == 110, name
+        assert fig.get_figwidth() <= plots.WIDTH, f"{name}: no wider than a journal's two columns"
         sizes = [text.get_fontsize() for text in fig.findobj(matplotlib.text.Text) if text.get_text().strip()]
-        assert min(sizes) >= 7.5, name
+        assert min(sizes) >= 7, f"{name}: letters that a journal prints"
 
 
 def test_plots_know_nothing_of_the_learner() -> None:

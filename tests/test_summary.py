@@ -185,6 +185,8 @@ def test_the_summary_leaves_notebook_page_tables_and_figures(built: Path) -> Non
     assert {path.name for path in built.iterdir() if path.is_file()} == {"summary.ipynb", "summary.html", "study.yaml"}
     assert not list(built.glob(".summary-*"))
     figures = {path.stem for path in (built / "figures").glob("*.png")}
+    assert figures == {path.stem for path in (built / "figures").glob("*.pdf")}
+    assert {"forest_accuracy", "forest_area", "reliability_by_cycle", "gap"} <= figures
     assert {"accuracy", "ece", "oe", "nll", "brier", "reliability", "temperature_scaling", "penalty", "attribution",
             "query_classes", "queries", "overlap", "redundancy", "map"} <= figures  # fmt: skip
     found = {path.stem for path in (built / "tables").glob("*.csv")}
@@ -327,13 +329,89 @@ def test_one_order_of_methods_in_legend_tables_and_tests(study: Path) -> None:
     last = opened.frame[opened.frame.cycle == opened.frame.groupby("path").cycle.transform("max")]
     means = last.groupby("label").accuracy.mean()
     assert opened.labels == list(means.sort_values(ascending=False).index)
-    legend = plots.curves(opened.frame).axes[0].get_legend()
+    legend = plots.curves(opened.frame).axes[-1].get_legend()
     assert [text.get_text().split(" (")[0] for text in legend.get_texts()] == opened.labels
     for table in (tables.results, tables.calibration, tables.completeness, tables.times):
         assert list(table(opened)["label"]) == opened.labels
     pairs = tables.pairs(opened, "accuracy")
     assert list(dict.fromkeys(pairs["a"])) == [name for name in opened.active if name != "random"]
     assert "random" not in set(pairs["a"]), "a difference to the baseline is never the baseline minus a method"
+
+
+def test_the_forest_is_of_the_tests_and_its_dots_are_the_seeds(study: Path) -> None:
+    opened = summary.open_study(study)
+    lines = tables.against_baseline(tables.to_draw(opened, tables.pairs(opened, "area"), "area"))
+    assert list(lines["difference"]) == sorted(lines["difference"], reverse=True)
+    assert "random" not in set(lines["name"])
+    row = lines.set_index("name").loc["oo4al"]
+    assert np.mean(row["singles"]) == pytest.approx(row["difference"])
+    assert (len(row["singles"]), row["shown"]) == (5, True)
+    assert not lines.set_index("name").loc["ranked_margin", "shown"]
+
+
+# --- studies of quirks ---
+
+
+@pytest.fixture(scope="module")
+def quirks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    variants = {
+        "random.warm": {"method": "random", "quirks": {"warm_start": True}},
+        "random.step": {"method": "random", "quirks": {"lr_step_first": True}},
+        "hierarchical.quota": {"method": "hierarchical", "quirks": {"hsamp_fixed_quota": True}},
+    }
+    planted = {"random": 0.0, "hierarchical": 0.0, "random.warm": 0.05, "random.step": 0.0, "hierarchical.quota": 0.0}
+    folder = write_study(tmp_path_factory.mktemp("quirks") / "quirks", planted, variants=variants, noise=0.003)
+    for file in folder.glob("hierarchical.quota/*/result.json"):
+        record = json.loads(file.read_text())
+        record["cycles"][-1] |= {"labelled": 600, "accuracy": 0.99}
+        file.write_text(json.dumps(record))
+    return folder
+
+
+def test_a_study_of_quirks_tests_each_switch_against_its_own_base(quirks: Path, study: Path) -> None:
+    opened = summary.open_study(quirks)
+    assert opened.switches == {
+        "random.warm": ("warm_start", "random"), "random.step": ("lr_step_first", "random"),
+        "hierarchical.quota": ("hsamp_fixed_quota", "hierarchical"),
+    }  # fmt: skip
+    found = tables.pairs(opened, "accuracy").set_index("a")
+    assert dict(found["b"]) == opened.bases
+    assert found.loc["random.warm", "p_holm"] < 0.05
+    assert found.loc["random.step", "p_holm"] > 0.05
+    alone = statistics.holm(found["p"].to_numpy(dtype=float))
+    assert found["p_holm"].to_numpy() == pytest.approx(alone), "the family is the switches"
+    assert summary.open_study(study).switches == {}, "a study of methods"
+
+
+def test_one_switch_among_methods_makes_no_study_of_quirks(tmp_path: Path) -> None:
+    planted = dict.fromkeys(("random", "margin", "coreset", "warm"), 0.0)
+    variants = {"warm": {"method": "random", "quirks": {"warm_start": True}}}
+    opened = summary.open_study(write_study(tmp_path / "one", planted, variants=variants, arrays=False))
+    assert opened.switches == {}
+    assert len(tables.pairs(opened, "accuracy")) == 6
+
+
+def test_the_first_picture_of_a_study_of_quirks_is_its_forest(
+    quirks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    monkeypatch.setattr(page, "figure", lambda _, name, fig, alt, folded="": found.setdefault(name, fig))
+    text = shown(quirks, tmp_path, capsys)
+    assert next(iter(found)) == "switches"
+    assert not {"wins_accuracy", "forest_accuracy", "penalty"} & set(found)
+    labels = [text.get_text() for text in found["switches"].axes[0].get_yticklabels()]
+    assert sorted(labels) == ["hsamp_fixed_quota · hierarchical", "lr_step_first · random", "warm_start · random"]
+    assert "hierarchical.quota, 600 labels" in found["accuracy"].get_supxlabel()
+    assert "With the switch it ends at 600 labels, without it at 100." in text
+
+
+def test_the_verdict_of_a_study_of_quirks_is_of_its_switches(quirks: Path) -> None:
+    lines = verdict.verdict(summary.open_study(quirks))
+    assert lines[0].startswith("3 switches, each against the same without it, on digits, 5 seeds each")
+    assert lines[1] == "Final accuracy: 2 of 3 comparisons show a difference (Holm's correction for 3 comparisons)."
+    assert lines[2].startswith("hierarchical.quota is ")
+    assert lines[2].endswith("(With the switch it ends at 600 labels, without it at 100.)")
+    assert not any("highest mean" in line for line in lines)
 
 
 # --- what is said first ---
@@ -514,11 +592,15 @@ def test_the_number_over_a_picture_is_the_number_in_the_table(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
-    monkeypatch.setattr(page, "figure", lambda _, name, fig, alt: found.setdefault(name, fig))
+    monkeypatch.setattr(page, "figure", lambda _, name, fig, alt, folded="": found.setdefault(name, fig))
     opened = summary.open_study(study, tmp_path)
     calibrated.is_it_calibrated(opened)
     table = tables.calibration(opened).set_index("label")
-    for name, over in (("reliability", "{}, cycle 5"), ("temperature_scaling", "{}, before")):
+    for name, over in (
+        ("reliability", "{}, last cycle"),
+        ("reliability_by_cycle", "{}, cycle 5"),
+        ("temperature_scaling", "{}, before"),
+    ):
         titles = dict(axis.get_title().split("\n", 1) for axis in found[name].axes if "\n" in axis.get_title())
         for label in ("random", "oo4al"):
             said = f"ECE {table.loc[label, 'ece']:.3f} (15 bins)\ngap {table.loc[label, 'gap']:+.3f}".replace("-", "−")

@@ -5,15 +5,19 @@ Text from records is shown as it stands, fonts are legible at the size shown, an
 
 from __future__ import annotations
 
-from alkit.plots.curves import attribution_bars, curves, penalty_heatmap
+from alkit.plots.comparisons import attribution_bars, forest, penalty_heatmap, win_matrix
+from alkit.plots.curves import MOST_TOGETHER, curves
 from alkit.plots.dataset import augmented, class_counts, class_profile, class_samples, points, samples
 from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, query_rows, redundancy_curves
 from alkit.plots.reliability import BINS, before_and_after, calibration_note, reliability_by_cycle
 from alkit.plots.run import accuracy_curve, calibration_curve, reliability
-from alkit.plots.style import Style, method_style, styles
+from alkit.plots.style import COLUMN, WIDTH, Style, method_style, styles
 
 __all__ = [
     "BINS",
+    "COLUMN",
+    "MOST_TOGETHER",
+    "WIDTH",
     "Style",
     "accuracy_curve",
     "attribution_bars",
@@ -27,6 +31,7 @@ __all__ = [
     "class_samples",
     "curves",
     "embedding",
+    "forest",
     "method_style",
     "overlap_heatmap",
     "penalty_heatmap",
@@ -38,4 +43,5 @@ __all__ = [
     "reliability_by_cycle",
     "samples",
     "styles",
+    "win_matrix",
 ]

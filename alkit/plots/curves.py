@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from alkit.plots.style import Style, figure, height_for, in_style, percent_axis, plain, styles
+from alkit.plots.style import (
+    COLUMN,
+    SMALL,
+    WIDTH,
+    Style,
+    figure,
+    height_for,
+    in_style,
+    in_two_lines,
+    percent_axis,
+    plain,
+    styles,
+)
 from alkit.words import counted
 
 NAMES = {
@@ -25,7 +40,13 @@ NAMES = {
 IN_BINS = ("ece", "oe", "ace")
 """Measures that depend on a number of bins, which then is said."""
 FEW_SEEDS = 10
-"""Up to this many seeds the single runs are shown as points too."""
+"""Up to this many seeds the single runs are shown too."""
+MOST_TOGETHER = 8
+"""Labels whose curves one pair of axes can hold; more have a panel each."""
+BASELINE = "random"
+MOST_BANDS = 4
+"""Labels whose intervals can lie over each other as bands; of more they stand side by side at the curves' end."""
+GREY, DARK = "#cfcfcf", "#3d3d3d"
 
 
 def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -42,35 +63,268 @@ def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def curves(
-    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None, title: str = ""
-) -> Figure:
+    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None, title: str = "",
+    beside: Mapping[str, str] | None = None, width: float = WIDTH,
+) -> Figure:  # fmt: skip
     """`metric` of every label of a study against labelled images.
 
-    `frame` is what `records.load_runs` gave; the legend has its labels in the order of its rows. Runs on the whole
-    pool are a horizontal line above the others' curves, or points if there are no others. `published` has the columns
-    `method`, `labelled` and `accuracy`, and is drawn dashed in its method's colour.
+    `frame` is what `records.load_runs` gave; the legend has its labels in the order of its rows. Of more than
+    `MOST_TOGETHER` labels each has a panel, the others grey behind it and dashed the label that `beside` names for it
+    (`random`, if it names none). Runs on the whole pool are a horizontal line above the others' curves; labels that all
+    have one number of images are rows of points. `published` has the columns `method`, `labelled` and `accuracy`, and
+    is drawn dashed in its method's colour.
     """
-    fig, axes = figure(width=9.6, height=height_for(frame["label"].nunique(), 5.2))
-    axis = axes[0, 0]
+    table = summarise(frame, metric)
+    known = published if published is not None and metric == "accuracy" else pd.DataFrame(columns=["labelled"])
+    study = _Curves(frame, metric, table, known)
     with in_style():
-        drawn, seeds = draw_curves(axis, frame, metric)
-        if published is not None and metric == "accuracy" and len(published):
-            draw_published(axis, published, drawn)
-        name = NAMES[metric][0] + (_bins(frame) if metric in IN_BINS else "")
-        axis.set(title=plain(title or NAMES[metric][1]), xlabel="labelled images", ylabel=name)
-        few, many = min(seeds, default=0), max(seeds, default=0)
+        if study.active and table.loc[table["label"].isin(study.active), "labelled"].nunique() == 1:
+            return _rows_of_points(study, title, width)
+        if len(study.looks) > MOST_TOGETHER:
+            return _panels(study, title, beside)
+        return _together(study, title, width)
+
+
+class _Curves:
+    """What the curves of one figure are drawn from, and the part of it that is in view."""
+
+    def __init__(self, frame: pd.DataFrame, metric: str, table: pd.DataFrame, published: pd.DataFrame) -> None:
+        self.frame, self.metric, self.table, self.published = frame, metric, table, published
+        self.methods = dict(zip(frame["label"].astype(str), frame["method"].astype(str), strict=True))
+        self.looks = styles(self.methods)
+        self.active = [label for label in self.looks if self.methods[label] != "whole_dataset"] or list(self.looks)
+        means = table[table["label"].isin(self.active)]
+        last = means.groupby("label")["labelled"].max()
+        self.right = float(last[last <= 3 * last.median()].max()) if len(last) else 0.0
+        inside = table[(table["labelled"] <= self.right) | ~table["label"].isin(self.active)]
+        self.bands = len(self.active) <= MOST_BANDS or len(self.looks) > MOST_TOGETHER
+        self.low, self.high = fences(inside["mean"].to_numpy(dtype=np.float64))
+
+    def limits(self) -> tuple[float, float]:
+        """What the axis of the measure shows: means, single runs and intervals, as far as they are no strays."""
+        ends = self.table if self.bands else self.ends()
+        numbers = [self.table["mean"].to_numpy(dtype=np.float64)]
+        numbers += [ends[name].to_numpy(dtype=np.float64) for name in ("low", "high")]
+        if self.few:
+            numbers.append(self.frame[self.metric].to_numpy(dtype=np.float64))
+        values = np.concatenate(numbers)
+        values = values[(values >= self.low) & (values <= self.high)]
+        if self.metric == "accuracy":
+            values = values.clip(0, 1)
+        if not len(values):
+            return 0.0, 1.0
+        margin = 0.05 * max(float(np.ptp(values)), 1e-3)
+        return float(values.min()) - margin, float(values.max()) + margin
+
+    @property
+    def few(self) -> bool:
+        return 1 < self.table["seeds"].min() <= FEW_SEEDS if len(self.table) else False
+
+    def outside(self) -> str:
+        """The means that are not in view, in words; nothing where all are."""
+        beyond = self.table[
+            ~self.table["mean"].between(self.low, self.high)
+            | ((self.table["labelled"] > self.right) & self.table["label"].isin(self.active))
+        ]
+        said = [f"{plain(row.label)}, {row.labelled:,} labels: {shown(float(row.mean), self.metric)}"  # type: ignore[arg-type]
+                for row in beyond.itertuples()]  # fmt: skip
+        return "outside the picture: " + listed_briefly(said) if said else ""
+
+    def note(self) -> str:
+        """How many seeds, what the bands are, and what the thin lines."""
+        few, many = (int(self.table["seeds"].min()), int(self.table["seeds"].max())) if len(self.table) else (0, 0)
         note = f"mean over {counted(many, 'seed') if few == many else f'{few} to {many} seeds'}"
         if many > 1:
-            note += f"\nbars: {interval_note(seeds)}"
-            note += "\npoints: single runs" if few <= FEW_SEEDS else ""
-            beside = frame["label"].nunique() > 1 and frame["labelled"].nunique() > 1
-            note += "\n(beside their curve, to be told apart)" if beside else ""
-        if axis.has_data():
-            axis.legend(title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
-                        alignment="left", title_fontsize=9, handlelength=3.2)  # fmt: skip
-        if metric == "accuracy":
+            where = "bands: " if self.bands else "bars at the end:\n"
+            note += f"\n{where}{interval_note(self.table['seeds'].tolist())}"
+            note += "\nthin lines: single runs" if self.few else ""
+        return note
+
+    def name(self) -> str:
+        return NAMES[self.metric][0] + (_bins(self.frame) if self.metric in IN_BINS else "")
+
+    def draw(self, axis: Axes, label: str, style: Style) -> None:
+        """One label's curve: its mean, thin its single runs, as a band the interval of the mean."""
+        part, runs = self.table[self.table["label"] == label], self.frame[self.frame["label"] == label]
+        if not len(part):
+            return
+        if label not in self.active:
+            _upper_line(axis, label, part, style)
+            return
+        axis.plot(part["labelled"], part["mean"], label=plain(label), zorder=3, **style.line())
+        if self.bands:
+            axis.fill_between(part["labelled"], part["low"], part["high"], color=style.colour, alpha=0.1, linewidth=0)
+        if self.few:
+            for _, run in runs.groupby("path" if "path" in runs else "seed", sort=False):
+                run = run.sort_values("labelled")
+                axis.plot(run["labelled"], run[self.metric], color=style.colour, linewidth=0.5, alpha=0.55, zorder=2)
+
+    def ends(self) -> pd.DataFrame:
+        """The last point in view of each curve."""
+        part = self.table[self.table["label"].isin(self.active) & (self.table["labelled"] <= self.right)]
+        return part.loc[part.groupby("label", sort=False)["labelled"].idxmax()]
+
+    def draw_ends(self, axis: Axes) -> None:
+        """The intervals of the last means, side by side on an axis of their own; the means are at their curves."""
+        for place, row in enumerate(self.ends().to_dict("records")):
+            axis.vlines(place, row["low"], row["high"], color=self.looks[row["label"]].colour, linewidth=1.8)
+        axis.set(xticks=[], xlim=(-0.8, len(self.ends()) - 0.2), xlabel="at the end")
+        axis.grid(False, axis="x")
+        axis.tick_params(left=False, labelleft=False)
+        axis.spines["left"].set_visible(False)
+
+    def frame_axis(self, axis: Axes) -> None:
+        """Limits and ticks of an axis, once everything is drawn."""
+        places = sorted({int(x) for x in self.table.loc[self.table["label"].isin(self.active), "labelled"]
+                         if x <= self.right})  # fmt: skip
+        if len(places) > 1:
+            margin = 0.04 * (places[-1] - places[0])
+            axis.set_xlim(places[0] - margin, places[-1] + margin)
+            if len(places) <= 10 and min(np.diff(places)) > 0.08 * (places[-1] - places[0]):
+                axis.set_xticks(places)
+        axis.set_ylim(*self.limits())
+        if self.metric == "accuracy":
             percent_axis(axis)
+
+
+def _together(study: _Curves, title: str, width: float) -> Figure:
+    below = width <= COLUMN  # no room for a legend at the side
+    strip = 0 if study.bands or not study.active else 0.035 * len(study.active)
+    ratios = {"width_ratios": [1, strip], "wspace": 0} if strip else None
+    height = height_for(len(study.looks), 3.2 if below else 3.4)
+    fig, axes = figure(1, 2 if strip else 1, width=width, height=height, sharey=True, gridspec_kw=ratios)
+    axis = axes[0, 0]
+    for label, style in study.looks.items():
+        study.draw(axis, label, style)
+    study.frame_axis(axis)
+    if len(study.published):
+        draw_published(axis, study.published, study.looks)
+    axis.set(title=plain(title or NAMES[study.metric][1]), xlabel="labelled images", ylabel=study.name())
+    note, outside = study.note(), study.outside()
+    if outside:
+        fig.supxlabel(_wrapped(outside, width), fontsize=SMALL)
+    if strip:
+        study.draw_ends(axes[0, 1])
+    handles, names = axis.get_legend_handles_labels()
+    if axis.has_data() and below:
+        fig.legend(
+            handles,
+            names,
+            title=note.replace("\n", "; "),
+            loc="outside lower center",
+            ncols=2,
+            frameon=False,
+            handlelength=3,
+        )
+    elif axis.has_data():
+        axes[0, -1].legend(handles, names, title=note, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
+                           alignment="left", handlelength=3.2)  # fmt: skip
     return fig
+
+
+def _panels(study: _Curves, title: str, beside: Mapping[str, str] | None) -> Figure:
+    """A panel a label, the others grey behind it."""
+    compared = {label: (beside or {}).get(label, BASELINE) for label in study.looks}
+    shown_labels = [label for label in study.active if not beside or label in beside]
+    columns = 5 if max(map(len, shown_labels), default=0) <= 20 else 4
+    rows = -(-len(shown_labels) // columns)
+    fig, axes = figure(rows, columns, width=WIDTH, height=0.75 + 1.12 * rows, sharex=True, sharey=True)
+    means = dict(iter(study.table.groupby("label", sort=False)))
+    for axis, label in zip(axes.flat, shown_labels, strict=False):
+        others = [means[other][["labelled", "mean"]].to_numpy(dtype=np.float64) for other in study.active
+                  if other in means and other not in (label, compared[label])]  # fmt: skip
+        axis.add_collection(LineCollection(others, colors=GREY, linewidths=0.5, zorder=1), autolim=False)
+        if compared[label] in means and compared[label] != label:
+            part = means[compared[label]]
+            axis.plot(part["labelled"], part["mean"], color=DARK, linewidth=1.1, linestyle=(0, (4, 1.5)), zorder=2.5)
+        study.draw(axis, label, study.looks[label])
+        for line in axis.get_lines():
+            line.set_markersize(3)
+        for whole in set(study.looks) - set(study.active):
+            _upper_line(axis, whole, means[whole], study.looks[whole])
+        study.frame_axis(axis)
+        if len(study.published):
+            draw_published(axis, study.published, {label: study.looks[label]})
+        axis.set_title(in_two_lines(label, 26 if columns == 5 else 30), fontsize=7.5, pad=2)
+    for axis in axes.flat[len(shown_labels) :]:
+        axis.axis("off")
+    for axis in axes.flat:
+        axis.locator_params("y", nbins=4)
+    dashed = "the same without the switch" if beside else BASELINE
+    lines = [
+        f"{' '.join(study.note().split(chr(10))[:1])}; dashed: {dashed}; grey: all others",
+        *study.note().split("\n")[1:],
+    ]
+    if set(study.looks) - set(study.active):
+        lines.append("black line: the whole pool")
+    heading = plain(title or NAMES[study.metric][1])
+    fig.suptitle("\n".join([heading, _wrapped("; ".join(lines), WIDTH)]), fontsize=8, linespacing=1.2)
+    outside = study.outside()
+    fig.supxlabel("labelled images" + (f"\n{_wrapped(outside, WIDTH)}" if outside else ""), fontsize=SMALL + 0.5)
+    fig.supylabel(study.name(), fontsize=8)
+    return fig
+
+
+def _rows_of_points(study: _Curves, title: str, width: float) -> Figure:
+    """Labels that all have one number of images: a row a label, its mean, interval and single runs."""
+    labels = list(study.looks)
+    fig, axes = figure(width=min(width, 6.0), height=1.0 + 0.24 * len(labels))
+    axis = axes[0, 0]
+    for place, (label, style) in enumerate(study.looks.items()):
+        part, runs = study.table[study.table["label"] == label], study.frame[study.frame["label"] == label]
+        if study.few:
+            axis.plot(runs[study.metric], np.full(len(runs), place + 0.22), "|", color=style.colour, markersize=4)
+        axis.hlines([place] * len(part), part["low"], part["high"], color=style.colour, linewidth=1.2)
+        axis.plot(part["mean"], [place] * len(part), linestyle="none", **_without_line(style))
+    numbers = study.table.groupby("label")["labelled"].max()
+    same = numbers.nunique() == 1
+    names = [plain(label) if same or label not in numbers else f"{plain(label)} ({numbers[label]:,} labels)"
+             for label in labels]  # fmt: skip
+    axis.set_yticks(range(len(labels)), names)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_xlim(*study.limits())
+    at = f", {counted(int(numbers.iloc[0]), 'label')}" if same and len(numbers) else ""
+    note = (
+        study.note()
+        .replace("bands", "lines")
+        .replace("thin lines: single", "small strokes: single")
+        .replace("\n", "; ")
+    )
+    axis.set(title=plain(title or NAMES[study.metric][1]) + at, xlabel=f"{study.name()}\n{note}")
+    if study.metric == "accuracy":
+        percent_axis(axis, "x")
+    outside = study.outside()
+    if outside:
+        fig.supxlabel(_wrapped(outside, width), fontsize=SMALL)
+    return fig
+
+
+def _without_line(style: Style) -> dict[str, Any]:
+    return {name: value for name, value in style.line().items() if name != "linestyle"}
+
+
+def fences(values: np.ndarray) -> tuple[float, float]:
+    """Between what two numbers (n,) values are no strays: three times the distance of the quartiles beyond them."""
+    values = values[~np.isnan(values)]
+    if len(values) < 4:
+        return -np.inf, np.inf
+    first, third = np.quantile(values, [0.25, 0.75])
+    reach = 3 * (third - first) if third > first else np.inf
+    return float(first - reach), float(third + reach)
+
+
+def shown(value: float, metric: str) -> str:
+    """A number of a measure as a sentence has it."""
+    return f"{100 * value:.1f}%" if metric == "accuracy" else f"{value:.3g}"
+
+
+def listed_briefly(said: Sequence[str], most: int = 4) -> str:
+    """The first of `said`, and how many more there are."""
+    return "; ".join([*said[:most], *([f"{len(said) - most} more"] if len(said) > most else [])])
+
+
+def _wrapped(text: str, width: float) -> str:
+    return "\n".join(textwrap.wrap(text, int(17 * width)))
 
 
 def _bins(frame: pd.DataFrame) -> str:
@@ -78,49 +332,10 @@ def _bins(frame: pd.DataFrame) -> str:
     return f" ({' or '.join(map(str, found))} bins)" if found else ""
 
 
-def draw_curves(axis: Axes, frame: pd.DataFrame, metric: str) -> tuple[dict[str, Style], list[int]]:
-    """All curves of `frame` on `axis`; returns the styles drawn and the numbers of seeds."""
-    methods = dict(zip(frame["label"].astype(str), frame["method"].astype(str), strict=True))
-    looks, table = styles(methods), summarise(frame, metric)
-    active = [label for label in looks if methods[label] != "whole_dataset"] or list(looks)  # or nothing lies below
-    shifts = _side_by_side(axis, table[table["label"].isin(active)], active)
-    alone = table.loc[table["label"].isin(active), "labelled"].nunique() == 1  # no curves: points side by side
-    for label, style in looks.items():
-        part, runs = table[table["label"] == label], frame[frame["label"] == label]
-        if not len(part):
-            continue
-        if label not in active:
-            _upper_line(axis, label, part, style)
-            continue
-        places = part["labelled"] + shifts[label]
-        heads = places if alone else part["labelled"]
-        axis.plot(heads, part["mean"], label=plain(label), zorder=3, **style.line())
-        axis.vlines(places, part["low"], part["high"], color=style.colour, linewidth=1.6, alpha=0.65, zorder=2)
-        if part["low"].notna().any() and not alone:
-            axis.plot(places, part["mean"], linestyle="none", marker=style.marker, color=style.colour, markersize=3.5)
-        if 1 < part["seeds"].min() <= FEW_SEEDS:
-            axis.scatter(runs["labelled"] + shifts[label], runs[metric], color=style.colour, s=11, alpha=0.75,
-                         linewidth=0, zorder=2)  # fmt: skip
-    return looks, table["seeds"].tolist()
-
-
-def _side_by_side(axis: Axes, table: pd.DataFrame, labels: list[str]) -> dict[str, float]:
-    """How far beside its curve each label's interval stands, so that intervals do not cover each other.
-
-    The curves stay where they are: set to the left, one would look as if it needed fewer labels.
-    """
-    points = sorted(set(table["labelled"]))
-    if 1 <= len(points) <= 10:
-        axis.set_xticks(points)
-    gap = 0.3 * min(np.diff(points)) if len(points) > 1 else 0.05 * max(points, default=0)
-    middle = (len(labels) - 1) / 2
-    return {label: gap * (place - middle) / max(1, len(labels) - 1) for place, label in enumerate(labels)}
-
-
 def _upper_line(axis: Axes, label: str, part: pd.DataFrame, style: Style) -> None:
     for row in part.itertuples():
-        axis.axhline(row.mean, color=style.colour, linestyle=style.dash, linewidth=1.4, zorder=2,  # type: ignore[arg-type]
-                     label=plain(f"{label} ({row.labelled} labels)"))  # fmt: skip
+        axis.axhline(row.mean, color=style.colour, linestyle=style.dash, linewidth=1.0, zorder=2,  # type: ignore[arg-type]
+                     label=plain(f"{label} ({row.labelled:,} labels)"))  # fmt: skip
         if not np.isnan(float(row.low)):  # type: ignore[arg-type]
             axis.axhspan(row.low, row.high, color=style.colour, alpha=0.08, linewidth=0)  # type: ignore[arg-type]
 
@@ -139,69 +354,9 @@ def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Styl
         method, part = str(name), cells[cells["labelled"].between(left, right)].sort_values("labelled")
         if method in drawn and len(part):
             axis.plot(
-                part["labelled"], part["accuracy"], color=drawn[method].colour, linestyle=(0, (2, 2)), linewidth=1.2,
-                marker="_", markersize=9, zorder=2, label=plain(f"{method}, published: {str(source).split(',')[0]}"),
+                part["labelled"], part["accuracy"], color=drawn[method].colour, linestyle=(0, (2, 2)), linewidth=0.9,
+                marker="_", markersize=6, zorder=2, label=plain(f"{method}, published: {str(source).split(',')[0]}"),
             )  # fmt: skip
 
 
-def attribution_bars(parts: pd.DataFrame) -> Figure:
-    """Training's and selection's part of a gap at each number of labels, from `statistics.attribution`.
-
-    Bars are means over seeds of the mean of both orders, lines their intervals, points the total gap.
-    """
-    from alkit.statistics import mean_interval  # imports scipy; a run's own plots do without
-
-    fig, axes = figure(width=8.4, height=4.4)
-    axis = axes[0, 0]
-    groups = list(parts.groupby("labelled"))
-    places = np.arange(len(groups))
-    looks = {"training_part": ("training", "#E69F00", "", -0.2), "selection_part": ("selection", "#0072B2", "///", 0.2)}
-    with in_style():
-        for part, (name, colour, hatch, shift) in looks.items():
-            means = np.array([rows[part].mean() for _, rows in groups])
-            ends = np.array([mean_interval(rows[part].to_numpy()) for _, rows in groups])
-            axis.bar(places + shift, means, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
-            axis.vlines(places + shift, ends[:, 0], ends[:, 1], color="black", linewidth=1.4)
-        axis.plot(places, [rows["total"].mean() for _, rows in groups], "D", color="black", label="both: the whole gap")
-        axis.axhline(0, color="black", linewidth=0.8)
-        axis.set_xticks(places, [f"{labelled}" for labelled, _ in groups])
-        axis.set(
-            xlabel="labelled images",
-            ylabel="gap in accuracy (percentage points)",
-            title="What training and selection add to random",
-        )
-        percent_axis(axis)
-        kinds = interval_note([len(rows) for _, rows in groups])
-        axis.legend(title=f"lines: {kinds}", title_fontsize=9, frameon=False, loc="center left",
-                    bbox_to_anchor=(1.01, 0.5), alignment="left")  # fmt: skip
-    return fig
-
-
-def penalty_heatmap(matrix: pd.DataFrame) -> Figure:
-    """How often a row beats a column: `statistics.penalty_matrix`, perhaps with a row of means."""
-    fig, axes = figure(width=min(10.5, 3.4 + 0.55 * matrix.shape[1]), height=min(10.5, 2.4 + 0.42 * len(matrix)))
-    with in_style():
-        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(1.0, float(np.nan_to_num(matrix.to_numpy()).max())))
-        axes[0, 0].set(title="Row beats column at this share of budgets")
-    return fig
-
-
-def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
-    """A matrix as shaded cells with their numbers; a row with itself, and what is not known, is left white."""
-    values = matrix.to_numpy(dtype=np.float64)
-    itself = np.array([[row == column for column in matrix.columns] for row in matrix.index], dtype=bool)
-    axis.imshow(np.ma.masked_where(itself | np.isnan(values), values), cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
-    many = matrix.shape[1] > 14
-    for i, j in zip(*np.nonzero(~itself), strict=True):
-        text = "–" if np.isnan(values[i, j]) else form.format(values[i, j])
-        if many:
-            text = text.removeprefix("0") if float(values[i, j] or 0) else "·"
-        axis.text(j, i, text, ha="center", va="center", fontsize=7.5 if many else 9,
-                  color="white" if values[i, j] > 0.6 * vmax else "black")  # fmt: skip
-    names = [plain(label) for label in matrix.columns]
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(values.shape[0]), [plain(label) for label in matrix.index])
-    axis.grid(False)
-
-
-__all__ = ["attribution_bars", "curves", "draw_matrix", "penalty_heatmap", "summarise"]
+__all__ = ["curves", "fences", "summarise"]

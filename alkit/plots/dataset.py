@@ -25,14 +25,14 @@ def class_samples(images: ImageSet, classes: int = 10, each: int = 8, seed: int 
     """A row a class: `each` of its images, drawn by `seed`. Of more than `classes` classes some, evenly spaced."""
     labels, count = images.labels.cpu().numpy(), images.num_classes
     chosen = np.unique(np.linspace(0, count - 1, min(classes, count)).round().astype(int))
-    fig, axes = figure(len(chosen), each, width=min(10.0, 1.6 + 0.95 * each), height=0.5 + 0.98 * len(chosen))
+    fig, axes = figure(len(chosen), each, width=min(7.0, 1.12 + 0.665 * each), height=0.35 + 0.686 * len(chosen))
     with in_style():
         for line, label in zip(axes, chosen, strict=True):
             members = numpy_generator(seed, "samples", int(label)).permutation(np.flatnonzero(labels == label))[:each]
             shown = as_pictures(images.take(torch.as_tensor(members, device=images.device)))
             for axis, picture in zip(line, shown, strict=False):
                 _show(axis, picture)
-            line[0].set_ylabel(plain(images.class_names[label])[:18], rotation=0, ha="right", va="center", fontsize=9.5)
+            line[0].set_ylabel(plain(images.class_names[label])[:18], rotation=0, ha="right", va="center", fontsize=7.5)
         _bare(axes)
         title = f"{images.name}: images of each class"
         if len(chosen) < count:
@@ -45,7 +45,7 @@ def class_counts(train: ImageSet, test: ImageSet) -> Figure:
     """Images a class for training and for the test, in the order of the classes."""
     counts = [part.class_counts.numpy() for part in (train, test)]
     few = train.num_classes <= NAMED_CLASSES
-    fig, axes = figure(2, 1, width=10.0, height=5.4 if few else 4.8, sharex=True)
+    fig, axes = figure(2, 1, width=7.0, height=3.78 if few else 3.36, sharex=True)
     with in_style():
         for axis, numbers, colour, part in zip(axes[:, 0], counts, (_TRAIN, _TEST), ("training", "test"), strict=True):
             axis.bar(np.arange(len(numbers)), numbers, width=0.8 if few else 1.0, color=colour)
@@ -53,7 +53,7 @@ def class_counts(train: ImageSet, test: ImageSet) -> Figure:
             axis.grid(axis="x", visible=False)
             if len(numbers) <= 12:
                 for place, number in enumerate(numbers):
-                    axis.annotate(f"{number:,}", (place, number), ha="center", va="bottom", fontsize=9)
+                    axis.annotate(f"{number:,}", (place, number), ha="center", va="bottom", fontsize=7)
         if few:
             names = [plain(name)[:16] for name in train.class_names]
             turned = sum(map(len, names)) > 80
@@ -69,7 +69,7 @@ def class_profile(train: ImageSet) -> Figure:
     """Training images a class, largest first, on a logarithmic scale; dashed as published, where they were reduced."""
     counts = np.sort(train.class_counts.numpy())[::-1]
     before = np.sort(np.array(train.notes.get("class_counts_before", []), dtype=np.int64))[::-1]
-    fig, axes = figure(width=7.5)
+    fig, axes = figure(width=5.25)
     axis, places = axes[0, 0], np.arange(1, len(counts) + 1)
     smallest = counts[counts > 0].min()
     with in_style():
@@ -77,7 +77,7 @@ def class_profile(train: ImageSet) -> Figure:
             axis.step(
                 places, before, where="mid", color="#6b6b6b", linestyle="--", label=f"as published: {before.sum():,}"
             )
-        axis.step(places, counts, where="mid", color=_TRAIN, linewidth=2.2, label=f"in the pool: {counts.sum():,}")
+        axis.step(places, counts, where="mid", color=_TRAIN, linewidth=1.5, label=f"in the pool: {counts.sum():,}")
         if len(counts) <= NAMED_CLASSES:
             axis.plot(places, counts, "o", color=_TRAIN)
             axis.xaxis.get_major_locator().set_params(integer=True)
@@ -101,14 +101,14 @@ def augmented(images: ImageSet, index: int = 0, count: int = 23, seed: int = 0) 
     seen = torch.cat(list(images.stream(batch, kind, None if draws is None else [draws])))
     pictures = as_pictures(torch.cat([images.take(torch.tensor([index], device=images.device)), seen]))
     columns = min(8, count + 1)
-    fig, axes = figure(-(-(count + 1) // columns), columns, width=10.0, height=0.6 + 1.25 * -(-(count + 1) // columns))
+    fig, axes = figure(-(-(count + 1) // columns), columns, width=7.0, height=0.42 + 0.875 * -(-(count + 1) // columns))
     with in_style():
         for axis, picture in zip(axes.flat, pictures, strict=False):
             _show(axis, picture)
         _bare(axes)
-        axes[0, 0].set_title("as it is", fontsize=9.5)
+        axes[0, 0].set_title("as it is", fontsize=7.5)
         for side in axes[0, 0].spines.values():
-            side.set(visible=True, color=_TEST, linewidth=2.5)
+            side.set(visible=True, color=_TEST, linewidth=1.5)
         fig.suptitle(f"One image as {count} epochs see it (augmentation: {kind})")
     return fig
 
@@ -132,10 +132,10 @@ def _bare(axes: Any) -> None:
 
 def points(places: npt.NDArray[np.float64], labels: Ints, names: tuple[str, ...]) -> Figure:
     """Points (N, 2) of a plane, coloured by their labels (N,)."""
-    fig, axes = figure(width=7.5, height=4.4)
+    fig, axes = figure(width=5.25, height=3.08)
     with in_style():
         for label, (name, colour) in enumerate(zip(names, (_TRAIN, _TEST), strict=False)):
-            axes[0, 0].scatter(*places[labels == label].T, s=8, alpha=0.6, color=colour, label=plain(name))
+            axes[0, 0].scatter(*places[labels == label].T, s=4, alpha=0.6, color=colour, label=plain(name))
         axes[0, 0].set(aspect="equal", title=f"{len(places):,} points")
         axes[0, 0].legend(frameon=False, markerscale=2)
     return fig

@@ -18,7 +18,7 @@ _LINES = (("#0072B2", "o-"), ("#D55E00", "s--"), ("#009E73", "^:"))
 
 def loss_histogram(losses: Numbers, title: str = "Pretext loss of every image") -> Figure:
     """Histogram of the losses (N,), on a logarithmic axis where none is negative; zeros stand with the lowest."""
-    fig, axes = figure(width=7.5)
+    fig, axes = figure(width=5.25)
     axis, logarithmic = axes[0, 0], bool(losses.min() >= 0 < losses.max())
     if logarithmic:
         losses = losses.clip(losses[losses > 0].min())
@@ -29,7 +29,7 @@ def loss_histogram(losses: Numbers, title: str = "Pretext loss of every image") 
         if logarithmic:
             axis.set_xscale("log")
         middle = float(np.median(losses))
-        axis.axvline(middle, color="black", linestyle="--", linewidth=1.2, label=f"median {middle:.3g}")
+        axis.axvline(middle, color="black", linestyle="--", linewidth=0.9, label=f"median {middle:.3g}")
         axis.set(title=plain(title), xlabel="pretext loss", ylabel="images")
         axis.legend(frameon=False)
     return fig
@@ -37,7 +37,7 @@ def loss_histogram(losses: Numbers, title: str = "Pretext loss of every image") 
 
 def class_mix(orders: Mapping[str, Batches], labels: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
     """Share of each class in each batch, a panel an order: {name: batches}; labels (N,) of the pool."""
-    fig, axes = figure(1, len(orders), width=10.0 if len(orders) > 1 else 6.5, height=0.6 + 0.34 * max(6, len(names)))
+    fig, axes = figure(1, len(orders), width=7.0 if len(orders) > 1 else 4.55, height=0.42 + 0.238 * max(6, len(names)))
     shares = [_shares(batches, labels, len(names)) for batches in orders.values()]
     top = max(float(share.max()) for share in shares)
     with in_style():
@@ -57,7 +57,7 @@ def _shares(batches: Batches, labels: npt.NDArray[np.int64], classes: int) -> Nu
 
 def orders_compared(losses: Numbers, orders: Mapping[str, Batches]) -> Figure:
     """Median pretext loss of each batch, a line an order, and how much of a batch the first two orders share."""
-    fig, axes = figure(1, 2, width=10.0)
+    fig, axes = figure(1, 2, width=7.0)
     with in_style():
         for (name, batches), (colour, look) in zip(orders.items(), _LINES, strict=False):
             middle = [float(np.median(losses[batch])) for batch in batches]
@@ -78,7 +78,7 @@ def orders_compared(losses: Numbers, orders: Mapping[str, Batches]) -> Figure:
 
 def against_supervised(losses: Numbers, supervised: Numbers, correlation: float, groups: int = 20) -> Figure:
     """Mean supervised loss of images grouped by pretext loss, hardest first; `correlation` is that of the ranks."""
-    fig, axes = figure(width=7.5)
+    fig, axes = figure(width=5.25)
     parts = np.array_split(np.argsort(-losses, kind="stable"), min(groups, len(losses)))
     with in_style():
         means = np.array([supervised[part].mean() for part in parts])
@@ -99,13 +99,13 @@ def bought_by_rank(batches: Batches, queries: Mapping[str, npt.NDArray[np.int64]
     ordered = np.concatenate(list(batches))
     rank = np.empty(len(ordered), dtype=np.int64)
     rank[ordered] = np.arange(len(ordered))
-    fig, axes = figure(width=10.0, height=1.0 + 0.5 * max(2, len(queries)))
+    fig, axes = figure(width=7.0, height=0.7 + 0.35 * max(2, len(queries)))
     axis, edges = axes[0, 0], np.cumsum([0, *(len(batch) for batch in batches)])
     with in_style():
         for number in range(0, len(batches), 2):
             axis.axvspan(edges[number], edges[number + 1], color="#eeeeee", zorder=0)
         for line, indices in enumerate(queries.values()):
-            axis.plot(rank[indices], np.full(len(indices), line), "|", color=method_style(method).colour, markersize=11)
+            axis.plot(rank[indices], np.full(len(indices), line), "|", color=method_style(method).colour, markersize=7)
         axis.set_yticks(range(len(queries)), [plain(name) for name in queries])
         axis.set(xlabel="images by pretext loss, highest first", xlim=(-len(ordered) / 200, len(ordered)),
                  ylim=(len(queries) - 0.5, -0.5),

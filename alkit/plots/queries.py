@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from alkit.data import ImageSet
-from alkit.plots.curves import draw_matrix
-from alkit.plots.style import figure, height_for, in_style, percent_axis, plain, styles
+from alkit.plots.comparisons import draw_matrix, matrix_width
+from alkit.plots.curves import MOST_TOGETHER, fences
+from alkit.plots.style import WIDTH, figure, height_for, in_style, percent_axis, plain, styles
 
 
 def query_grid(
@@ -23,7 +24,7 @@ def query_grid(
     chosen = np.asarray(indices, dtype=np.int64)[:limit]
     columns = max(1, min(columns, len(chosen)))
     rows = max(1, -(-len(chosen) // columns))
-    fig, axes = figure(rows, columns, width=min(10.0, 1.0 * columns + 0.2), height=1.2 * rows + 0.4)
+    fig, axes = figure(rows, columns, width=min(7.0, 0.7 * columns + 0.14), height=0.84 * rows + 0.28)
     for axis in axes.flat:
         axis.axis("off")
     with in_style():
@@ -32,7 +33,7 @@ def query_grid(
             labels = train.labels.cpu().numpy()[chosen]
             for axis, picture, label in zip(axes.flat, pictures, labels, strict=False):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set_title(plain(train.class_names[label])[:14], fontsize=8, pad=2)
+                axis.set_title(plain(train.class_names[label])[:14], fontsize=7, pad=2)
         fig.suptitle(plain(title))
     return fig
 
@@ -42,15 +43,15 @@ def query_rows(
 ) -> Figure:
     """The first images of each label's query, a row a label, under their class names."""
     rows = max(1, len(queries))
-    fig, axes = figure(rows, columns, width=10.0, height=1.22 * rows + 0.4)
+    fig, axes = figure(rows, columns, width=7.0, height=0.854 * rows + 0.28)
     with in_style():
         for line, (label, indices) in zip(axes, queries.items(), strict=False):
             chosen = torch.as_tensor(np.asarray(indices)[:columns], dtype=torch.int64, device=train.device)
             pictures, labels = as_pictures(train.take(chosen)), train.labels.cpu()[chosen.cpu()].tolist()
             for axis, picture, name in zip(line, pictures, labels, strict=False):
                 axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set_title(plain(train.class_names[name])[:14], fontsize=8, pad=2)
-            line[0].set_ylabel(plain(label)[:24], rotation=0, ha="right", va="center", fontsize=9.5)
+                axis.set_title(plain(train.class_names[name])[:14], fontsize=7, pad=2)
+            line[0].set_ylabel(plain(label)[:24], rotation=0, ha="right", va="center", fontsize=7.5)
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
@@ -75,7 +76,9 @@ def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: in
     if len(shares) > chosen:
         base = shares["pool"] if "pool" in shares else shares[known].mean(axis=1)
         shares = shares.loc[shares[known].sub(base, axis=0).abs().max(axis=1).nlargest(chosen).index].sort_index()
-    fig, axes = figure(width=10.0, height=height_for(len(known) + 1, 4.6))
+    if len(known) > MOST_TOGETHER:
+        return _class_matrix(shares)
+    fig, axes = figure(width=7.0, height=height_for(len(known) + 1, 3.22))
     axis, places = axes[0, 0], np.arange(len(shares))
     with in_style():
         if "pool" in shares:
@@ -85,7 +88,7 @@ def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: in
         for (label, style), shift in zip(looks.items(), shifts, strict=True):
             face = "white" if style.hollow else style.colour
             axis.plot(places + shift, shares[label], linestyle="none", label=plain(label), marker=style.marker,
-                      color=style.colour, markerfacecolor=face, markersize=6)  # fmt: skip
+                      color=style.colour, markerfacecolor=face, markersize=4)  # fmt: skip
         names = [plain(name)[:18] for name in shares.index]
         axis.set_xticks(places, names)
         if len(names) > 10 or max(map(len, names), default=0) > 8:
@@ -98,14 +101,25 @@ def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: in
     return fig
 
 
+def _class_matrix(shares: pd.DataFrame) -> Figure:
+    """The shares of many labels as shaded cells, in percent: a row a label, a column a class."""
+    matrix = 100 * shares.T
+    matrix.columns = pd.Index([str(name)[:18] for name in matrix.columns])
+    fig, axes = figure(width=matrix_width(matrix), height=1.2 + 0.19 * len(matrix))
+    with in_style():
+        draw_matrix(axes[0, 0], matrix, "{:.0f}", vmax=float(np.nanmax(matrix.to_numpy())))
+        axes[0, 0].set_title("Classes of what was bought, percent of the images")
+    return fig
+
+
 def overlap_heatmap(matrix: pd.DataFrame) -> Figure:
     """Jaccard overlap of what labels bought: images in common over images in either."""
-    values = matrix.to_numpy(dtype=np.float64, copy=True)
-    np.fill_diagonal(values, 0.0)
-    most = float(np.nan_to_num(values).max())
-    fig, axes = figure(width=min(10.5, 3.4 + 0.55 * len(matrix)), height=min(10.5, 2.4 + 0.42 * len(matrix)))
+    values = matrix.to_numpy(dtype=np.float64)[~np.eye(len(matrix), dtype=bool)]
+    values = values[~np.isnan(values)]
+    most = max((value for value in values if value <= fences(values)[1]), default=0.0)  # one cell flattens no others
+    fig, axes = figure(width=matrix_width(matrix), height=min(WIDTH, 1.4 + 0.25 * len(matrix)))
     with in_style():
-        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(0.1, most))
+        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(0.1, float(most)))
         axes[0, 0].set_title("Overlap of what was bought (Jaccard)")
     return fig
 
@@ -116,7 +130,7 @@ def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: st
     `table` has the columns `label`, `cycle` and `distance`, a row a seed and cycle; `space` names what it is
     measured in.
     """
-    fig, axes = figure(width=9.0, height=height_for(table["label"].nunique(), 4.4))
+    fig, axes = figure(width=6.3, height=height_for(table["label"].nunique(), 3.08))
     axis = axes[0, 0]
     with in_style():
         for label, style in styles(methods).items():
@@ -124,11 +138,11 @@ def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: st
             means = part.groupby("cycle")["distance"].mean()
             if len(means):
                 axis.plot(means.index, means, label=plain(label), **style.line())
-                axis.scatter(part["cycle"], part["distance"], color=style.colour, s=9, alpha=0.55, linewidth=0)
+                axis.scatter(part["cycle"], part["distance"], color=style.colour, s=5, alpha=0.55, linewidth=0)
         axis.set(xlabel="bought for cycle", ylabel=f"distance ({plain(space)})",
                  title="Distance to the nearest other image of the same query")  # fmt: skip
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(title="mean over seeds\npoints: single runs", title_fontsize=9, frameon=False, loc="center left",
+        axis.legend(title="mean over seeds\npoints: single runs", frameon=False, loc="center left",
                     bbox_to_anchor=(1.01, 0.5), alignment="left", handlelength=3.2)  # fmt: skip
     return fig
 
@@ -143,20 +157,20 @@ def embedding(
     """
     columns = min(3, max(1, len(queries)))
     rows = max(1, -(-len(queries) // columns))
-    fig, axes = figure(rows, columns, width=min(10.5, 3.5 * columns), height=3.5 * rows + 0.4)
+    fig, axes = figure(rows, columns, width=min(7.0, 2.45 * columns), height=2.45 * rows + 0.28)
     looks = styles({label: methods[label] for label in queries})
     with in_style():
         for axis, (label, chosen) in zip(axes.flat, queries.items(), strict=False):
-            axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="tab10" if labels.max() < 10 else "tab20", s=5,
+            axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="tab10" if labels.max() < 10 else "tab20", s=3,
                          alpha=0.3, linewidth=0)  # fmt: skip
             look = looks[label]
             face, edge = ("white", look.colour) if look.hollow else (look.colour, "black")
-            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=42 if len(chosen) <= 50 else 16,
-                         linewidth=0.8, marker=look.marker, edgecolor=edge, zorder=3)  # fmt: skip
+            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=20 if len(chosen) <= 50 else 8,
+                         linewidth=0.6, marker=look.marker, edgecolor=edge, zorder=3)  # fmt: skip
             for place in np.unique(labels) if 0 < len(names) <= 12 else ():
                 x, y = np.median(points[labels == place], axis=0)
-                axis.text(x, y, plain(names[place])[:14], fontsize=8, ha="center", va="center", zorder=4,
-                          path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
+                axis.text(x, y, plain(names[place])[:14], fontsize=7, ha="center", va="center", zorder=4,
+                          path_effects=[withStroke(linewidth=1.8, foreground="white")])  # fmt: skip
             axis.set_title(plain(f"{label}: {len(chosen)} images"))
             axis.spines[:].set_visible(True)
             axis.spines[:].set_color("#bbbbbb")

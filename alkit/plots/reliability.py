@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alkit.calibration import calibration_errors
-from alkit.plots.style import figure, in_style, percent_axis, plain
+from alkit.plots.style import SMALL, WIDTH, figure, in_style, in_two_lines, percent_axis, plain
 
 Array = npt.NDArray[Any]
 
@@ -22,15 +22,9 @@ FEW = 10
 
 
 def draw_reliability(
-    axis: Axes,
-    confidence: Array,
-    correct: Array,
-    bins: int = BINS,
-    counts: bool = True,
-    title: str = "",
-    note: str | None = None,
+    axis: Axes, confidence: Array, correct: Array, bins: int = BINS, title: str = "", note: str | None = None
 ) -> None:
-    """Accuracy a bin of confidence (bars), the diagonal, and how far each bin is from it; counts along the top.
+    """Accuracy a bin of confidence (bars), the diagonal, and how far each bin is from it.
 
     `note` is written over it: what a table says of these images, or else the ECE of these bars.
     """
@@ -44,14 +38,11 @@ def draw_reliability(
     low = np.minimum(table.accuracy, table.confidence)
     gap = np.abs(table.accuracy - table.confidence)
     axis.bar(middle[used], gap[used], width * 0.92, low[used], facecolor="#F3C9AE", alpha=0.75, edgecolor="#A84A00",
-             hatch="///", linewidth=0.8)  # fmt: skip
-    axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=(0, (4, 2)))
-    if counts:
-        for place, count in zip(middle[used], table.count[used], strict=True):
-            axis.text(place, 1.03, f"{count}", rotation=90, ha="center", va="bottom", fontsize=7.5)
+             hatch="/////", linewidth=0.5)  # fmt: skip
+    axis.plot([0, 1], [0, 1], color="black", linewidth=0.7, linestyle=(0, (4, 2)))
     below = calibration_note(errors.ece, errors.gap, bins) if note is None else note
-    axis.set_title(f"{title}\n{below}" if title else below, fontsize=9)
-    axis.set(xlim=(0, 1), ylim=(0, 1.3 if counts else 1.02), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+    axis.set_title(f"{title}\n{below}" if title else below, fontsize=7.5, linespacing=1.05)
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
     percent_axis(axis)
 
 
@@ -61,11 +52,26 @@ def calibration_note(ece: float, gap: float, bins: int | str) -> str:
     return f"ECE {ece:.3f} ({bins} bins){gap_too}"
 
 
-def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS) -> None:
-    """How many images were given each confidence, and the mean confidence."""
-    axis.hist(np.clip(confidence, 0, 1), bins=list(np.arange(bins + 1) / bins), color="#6b6b6b", rwidth=0.92)
-    axis.axvline(float(np.mean(confidence)), color="#D55E00", linewidth=1.6, linestyle=(0, (3, 1.5)))
+def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS, counts: bool = True) -> None:
+    """How many images were given each confidence, with their number above (`counts`), and the mean confidence."""
+    found, edges, _ = axis.hist(np.clip(confidence, 0, 1), bins=list(np.arange(bins + 1) / bins), color="#6b6b6b",
+                                rwidth=0.92)  # fmt: skip
+    axis.axvline(float(np.mean(confidence)), color="#D55E00", linewidth=1.1, linestyle=(0, (3, 1.5)))
     axis.set(xlim=(0, 1))
+    axis.locator_params("y", nbins=3)
+    if counts:
+        heights = np.asarray(found)
+        axis.set_ylim(0, 1.35 * max(1.0, float(heights.max())))
+        for left, count in zip(edges, heights, strict=False):
+            if count:
+                axis.text(left + 0.5 / bins, count, briefly(int(count)), ha="center", va="bottom", fontsize=SMALL)
+
+
+def briefly(count: int) -> str:
+    """A count in at most four letters: `950`, `1.2k`, `34k`."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 9950 else f"{round(count / 1000)}k"
 
 
 def reliability_by_cycle(
@@ -74,32 +80,41 @@ def reliability_by_cycle(
     bins: int = BINS,
     notes: Mapping[tuple[str, int], str] | None = None,
 ) -> Figure:
-    """Diagram and confidence histogram of each label (row) and cycle (column, from 1), over the images of its seeds.
+    """Diagram and confidence histogram of each label and cycle (from 1), over the images of its seeds.
 
+    Of several cycles a row a label and a column a cycle; of one, two labels a row, with the images of each bin.
     `predictions` maps a label to `confidence` and `correct`, both (cycles, n); `notes` a label and cycle to what is
     written over its diagram.
     """
-    rows = max(1, len(predictions))
-    fig, axes = figure(2 * rows, len(cycles), width=min(10.5, 2.3 * len(cycles) + 0.6), height=2.75 * rows + 0.3,
-                       sharex=True, sharey="row", gridspec_kw={"height_ratios": [3, 1] * rows})  # fmt: skip
+    one = len(cycles) == 1
+    columns = min(2, max(1, len(predictions))) if one else len(cycles)
+    rows = -(-max(1, len(predictions)) // columns) if one else max(1, len(predictions))
+    fig, axes = figure(2 * rows, columns, width=min(WIDTH, 3.5 * columns) if one else min(WIDTH, 1.35 * columns + 0.4),
+                       height=(2.5 if one else 2.0) * rows + 0.2, sharex=True, sharey="row" if not one else False,
+                       gridspec_kw={"height_ratios": [2 if one else 3, 1] * rows})  # fmt: skip
+    drawn = set()
     with in_style():
         for row, (label, arrays) in enumerate(predictions.items()):
             for column, cycle in enumerate(cycles):
-                above, below = axes[2 * row, column], axes[2 * row + 1, column]
                 if cycle > len(arrays["confidence"]):
-                    above.axis("off")
-                    below.axis("off")
                     continue
+                place = divmod(row, columns) if one else (row, column)
+                above, below = axes[2 * place[0], place[1]], axes[2 * place[0] + 1, place[1]]
+                drawn |= {above, below}
                 confidence, correct = arrays["confidence"][cycle - 1], arrays["correct"][cycle - 1]
                 note = (notes or {}).get((label, cycle))
-                draw_reliability(above, confidence, correct, bins, title=plain(f"{label}, cycle {cycle}"), note=note)
-                draw_confidence(below, confidence, bins)
+                title = in_two_lines(f"{label}, last cycle", 34) if one else in_two_lines(f"{label}, cycle {cycle}", 26)
+                draw_reliability(above, confidence, correct, bins, title=title, note=note)
+                draw_confidence(below, confidence, bins, counts=one)
                 above.tick_params(labelbottom=False)
                 below.tick_params(labelbottom=True)
-            axes[2 * row, 0].set_ylabel("accuracy")
-            axes[2 * row + 1, 0].set_ylabel("images")
-        for axis in axes[-1]:
-            axis.set_xlabel("confidence")
+                if place[1] == 0:
+                    above.set_ylabel("accuracy")
+                    below.set_ylabel("images")
+        for axis in axes.flat:
+            if axis not in drawn:
+                axis.axis("off")
+        fig.supxlabel("confidence", fontsize=8)
     return fig
 
 
@@ -114,7 +129,7 @@ def before_and_after(
     written over the two.
     """
     rows = max(1, len(pairs))
-    fig, axes = figure(rows, 3, width=10.5, height=2.6 * rows + 0.3)
+    fig, axes = figure(rows, 3, width=WIDTH, height=1.9 * rows + 0.2)
     with in_style():
         for line, (label, states) in zip(axes, pairs.items(), strict=False):
             said = (notes or {}).get(label, (None, None))
@@ -124,7 +139,7 @@ def before_and_after(
             edges = list(np.arange(bins + 1) / bins)
             for (confidence, _), when, colour in zip(states, ("before", "after"), ("#0072B2", "#D55E00"), strict=True):
                 line[2].hist(np.clip(confidence, 0, 1), bins=edges, histtype="step", color=colour, label=when,
-                             linewidth=1.6, linestyle="-" if when == "before" else "--")  # fmt: skip
+                             linewidth=1.1, linestyle="-" if when == "before" else "--")  # fmt: skip
             line[2].set(ylabel="images", xlim=(0, 1))
             line[2].legend(frameon=False, loc="upper left")
         for axis in axes[-1]:

@@ -46,7 +46,7 @@ def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: in
     """
     confidence, correct = predictions["confidence"][cycle], predictions["correct"][cycle]
     number = range(len(predictions["confidence"]))[cycle] + 1
-    fig, axes = figure(2, 1, width=5.4, height=5.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    fig, axes = figure(2, 1, width=3.8, height=3.9, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     with in_style():
         name = plain(title or f"Reliability on the test images, cycle {number}")
         draw_reliability(axes[0, 0], confidence, correct, bins, title=name)

@@ -1,4 +1,4 @@
-"""One study, summarised: `build(study_dir)` runs notebooks/summary.ipynb and leaves it, an HTML page, CSVs and PNGs."""
+"""One study, summarised: `build(study_dir)` runs notebooks/summary.ipynb and leaves it, a page, CSVs and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
 
 
 def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str | Path | None = None) -> Path:
-    """Write STUDY/summary.ipynb (executed), summary.html, tables/*.csv and figures/*.png; returns the page's path.
+    """Write STUDY/summary.ipynb (executed), summary.html, tables/*.csv, figures/*.png, *.pdf; returns the page's path.
 
     Everything is made in a folder aside and then moved into place, so a summary that fails leaves the last one as it
     was. Raises `CheckpointError` if there is no such folder or a cell of the notebook fails.

@@ -14,6 +14,7 @@ from alkit.summary import page, tables
 from alkit.summary.page import MOST_DIAGRAMS, section
 from alkit.summary.study import StudyFolder
 from alkit.summary.tables import fixed, signed, whole
+from alkit.words import counted
 
 MOST_CYCLES = 5
 """Columns of the reliability diagrams; the table of them has every cycle."""
@@ -25,7 +26,8 @@ def is_it_calibrated(study: StudyFolder) -> None:
     for measure in ("ece", "gap", "oe", "nll", "brier"):
         if study.frame[measure].notna().any():
             alt = f"{NAMES[measure][0]} against labelled images"
-            page.figure(study, measure, plots.curves(study.frame, measure), alt)
+            page.figure(study, measure, plots.curves(study.frame, measure, beside=study.bases), alt,
+                        folded="" if measure in ("ece", "gap") else NAMES[measure][1])  # fmt: skip
     measured = tables.calibration(study)
     names = [name for name in measured.columns if name not in ("label", "seeds", "labels", "bins")]
     caption = f"Calibration at the last cycle; ECE and OE in {tables.bins_of(study)} bins"
@@ -48,22 +50,35 @@ def is_it_calibrated(study: StudyFolder) -> None:
     if not arrays:
         page.say("Reliability diagrams are not shown: the runs' predictions.npz are not in this folder.")
         return
-    last = max(len(value["confidence"]) for value in arrays.values())
-    cycles = sorted({round(1 + place * (last - 1) / (MOST_CYCLES - 1)) for place in range(MOST_CYCLES)})
-    page.heading("Reliability")
-    page.figure(study, "reliability", plots.reliability_by_cycle(arrays, cycles, notes=written_over(study)),
-                "reliability diagrams")  # fmt: skip
+    _diagrams(study, arrays)
     page.table(study, "reliability", reliability(arrays), "Every bin of every cycle", {
         "cycle": whole, "from": fixed(3), "to": fixed(3), "images": whole, "confidence": fixed(4),
         "accuracy": fixed(4)}, folded=True)  # fmt: skip
     page.explain(
         "How to read the diagrams",
         f"The test images of all seeds together, in {plots.BINS} bars: how many of the images given that confidence "
-        "are classified correctly; their number stands above. Hatched is the gap to the mean confidence; bars of fewer "
-        "than ten images are pale. Below: the histogram of the confidences and, dashed, their mean.",
+        "are classified correctly. Hatched is the gap to the mean confidence; bars of fewer than ten images are pale. "
+        "Below: how many images were given that confidence and, dashed, the mean confidence.",
         "The numbers over a diagram are those of the tables: the mean over seeds of each run's own.",
     )
     temperature_scaling(study)
+
+
+def _diagrams(study: StudyFolder, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """The diagrams of the last cycle and, after a click, of up to `MOST_CYCLES` cycles."""
+    page.heading("Reliability")
+    if len(arrays) < len(study.labels):
+        page.say(f"Of {len(arrays)} of {counted(len(study.labels), 'method')}.")
+    notes = written_over(study)
+    numbers = {label: len(value["confidence"]) for label, value in arrays.items()}
+    ends = {label: {name: values[-1:] for name, values in value.items()} for label, value in arrays.items()}
+    over = {(label, 1): notes[label, last] for label, last in numbers.items()}
+    page.figure(study, "reliability", plots.reliability_by_cycle(ends, [1], notes=over), "reliability diagrams")
+    last = max(numbers.values())
+    if last > 1:
+        cycles = sorted({round(1 + place * (last - 1) / (MOST_CYCLES - 1)) for place in range(MOST_CYCLES)})
+        page.figure(study, "reliability_by_cycle", plots.reliability_by_cycle(arrays, cycles, notes=notes),
+                    "reliability diagrams by cycle", folded="The same at earlier cycles")  # fmt: skip
 
 
 def written_over(study: StudyFolder) -> dict[tuple[str, int], str]:
@@ -111,7 +126,8 @@ def temperature_scaling(study: StudyFolder) -> None:
     if not pairs:
         return
     page.heading("Before and after temperature scaling, last cycle")
-    page.figure(study, "temperature_scaling", plots.before_and_after(pairs, notes=notes), "before and after scaling")
+    page.figure(study, "temperature_scaling", plots.before_and_after(pairs, notes=notes), "before and after scaling",
+                folded="Diagrams before and after")  # fmt: skip
     formats = {"temperature": fixed(3)} | dict.fromkeys(("ECE before", "ECE after"), fixed(4))
     formats |= dict.fromkeys(("gap before", "gap after"), signed(4))
     page.table(study, "temperature_scaling", pd.DataFrame(rows), "Temperature scaling across halves of the test images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from alkit.errors import AlkitError
 from alkit.files import atomic_write, write_text
+from alkit.plots.style import in_style
 from alkit.summary.study import StudyFolder
 from alkit.summary.tables import Format, text
 
@@ -82,12 +84,14 @@ def _marked(line: str) -> str:
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", escaped)
 
 
-def items(lines: list[str], verdict: bool = False) -> None:
-    """Show lines of plain text as a list; that of a `verdict` stands out."""
+def items(lines: list[str], verdict: bool = False, folded: str = "") -> None:
+    """Show lines of plain text as a list (`folded`: after a click on these words); that of a `verdict` stands out."""
     if lines:
         kind = ' class="verdict"' if verdict else ""
-        marked = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        _show(f"<ul{kind}>{marked}</ul>", "\n".join(lines))
+        marked = f"<ul{kind}>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+        if folded:
+            marked = f"<details><summary>{html.escape(folded)}</summary>{marked}</details>"
+        _show(marked, "\n".join(lines))
 
 
 def heading(line: str, level: int = 3) -> None:
@@ -130,16 +134,28 @@ def as_html(shown: pd.DataFrame, caption: str) -> str:
     )
 
 
-def figure(study: StudyFolder, name: str, fig: Figure, alt: str) -> None:
-    """Show a figure and save the same picture as `figures/NAME.png`."""
-    stream = BytesIO()
-    fig.savefig(stream, format="png", dpi=fig.dpi, metadata={"Software": None})
+def figure(study: StudyFolder, name: str, fig: Figure, alt: str, folded: str = "") -> None:
+    """Show a figure (`folded`: after a click on these words) and save the same picture as `figures/NAME.png`.
+
+    `figures/NAME.pdf` is the same again for a journal: its lines and letters, at the width and size of print.
+    """
+    stream, vector = BytesIO(), BytesIO()
+    with in_style():
+        fig.savefig(stream, format="png", dpi=1.5 * fig.dpi, metadata={"Software": None})
+        fig.set_layout_engine("none")  # as it was just laid out
+        fig.savefig(vector, format="pdf", metadata={"CreationDate": None, "Title": alt})
     plt.close(fig)
     picture = _smaller(stream)
-    with atomic_write(study.out_dir / "figures" / f"{name}.png") as file:
-        file.write(picture)
-    width = round(fig.get_figwidth() * 96)  # shown at the size its fonts are made for
-    display(Image(data=picture, format="png", width=width, alt=alt))
+    for ending, content in (("png", picture), ("pdf", vector.getvalue())):
+        with atomic_write(study.out_dir / "figures" / f"{name}.{ending}") as file:
+            file.write(content)
+    width = round(fig.get_figwidth() * fig.dpi)
+    if not folded:
+        display(Image(data=picture, format="png", width=width, alt=alt))
+        return
+    source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    shown = f'<img width="{width}" alt="{html.escape(alt)}" src="{source}">'
+    _show(f"<details><summary>{html.escape(folded)}</summary>{shown}</details>", folded)
 
 
 def _smaller(stream: BytesIO) -> bytes:

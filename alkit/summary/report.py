@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from alkit import plots, published
+from alkit import plots, published, quirk_effects
 from alkit.data import ImageSet
 from alkit.statistics import is_shown
 from alkit.summary import page, queried, tables
@@ -51,15 +51,19 @@ def how_it_was_run(study: StudyFolder) -> None:
     """The parameters, and what the runs ran with."""
     page.table(study, "parameters", tables.protocol(study), "All parameters", {}, folded=True)
     page.table(study, "environment", tables.environment(study), "What the runs ran with", {})
-    page.say("Every table of this page is also a CSV file in tables/, every figure a PNG in figures/, with the same "
-             "numbers.")  # fmt: skip
+    page.say("Every table of this page is also a CSV file in tables/, every figure a PNG and, for print, a PDF in "
+             "figures/, with the same numbers.")  # fmt: skip
 
 
 @section
 def which_is_better(study: StudyFolder) -> None:
     """Accuracy against labels, and the tables of it."""
+    if study.switches:
+        page.figure(study, "switches", quirk_effects.forest(quirk_effects.effects(study.path)),
+                    "what each switch changes, with its interval")  # fmt: skip
     known = published.load()
-    page.figure(study, "accuracy", plots.curves(study.frame, "accuracy", known[known["dataset"] == study.dataset]),
+    known = known[known["dataset"] == study.dataset]
+    page.figure(study, "accuracy", plots.curves(study.frame, "accuracy", known, beside=study.bases),
                 "accuracy against labelled images, a curve a method")  # fmt: skip
     early = sorted(set(study.frame.loc[study.frame["reveals_within_cycle"] == True, "label"]))  # noqa: E712
     if early:
@@ -98,14 +102,17 @@ def how_sure(study: StudyFolder) -> None:
         if known > 1:
             page.say(f"Of {counted(known, 'comparison')}, {shown or 'none'} "
                      f"{'shows' if shown < 2 else 'show'} a difference after Holm's correction.")  # fmt: skip
-        page.items(tables.sentences(found))
+        drawn = _differences(study, measure, name, found)
+        page.items(tables.sentences(found), folded="In words" if drawn else "")
         page.table(study, f"tests_{measure}", tables.in_points(found), f"Paired by seed: {name}, a − b in points",
                    tables.TEST_FORMATS, folded=known > 1)  # fmt: skip
     if tested:
         page.explain(
             "How the tests are made",
-            "Every pair of methods that end at the same number of labels is tested, paired by seed. *low*, *high*: "
-            "Student's 95% interval of the difference; of two seeds the range of their differences.",
+            "Each switch is tested against the same method without it, paired by seed."
+            if study.switches
+            else "Every pair of methods that end at the same number of labels is tested, paired by seed.",
+            "*low*, *high*: Student's 95% interval of the difference; of two seeds the range of their differences.",
             "*p*: paired t-test; *p holm*: corrected for all pairs of the table. A difference is called *shown* where "
             "this is below 0.05, and never otherwise.",
             "*wilcoxon p*: exact signed-rank test, which with n seeds cannot fall below 2/2ⁿ (0.25 for three).",
@@ -116,16 +123,32 @@ def how_sure(study: StudyFolder) -> None:
         _penalty(study)
 
 
+def _differences(study: StudyFolder, measure: str, name: str, found: pd.DataFrame) -> bool:
+    """A forest of the differences to the baseline, and, of many methods, who is above whom; whether any was shown."""
+    if study.switches:
+        return False  # their forest is the page's first picture
+    drawn = tables.to_draw(study, found, measure)
+    beside = tables.against_baseline(drawn)
+    if len(beside) > 1:
+        page.figure(study, f"forest_{measure}", plots.forest([(f"{name.capitalize()}, above {BASELINE}", beside)]),
+                    f"differences to {BASELINE} in {name}, with their intervals")  # fmt: skip
+    if len({*found["a"], *found["b"]}) > plots.MOST_TOGETHER:
+        page.figure(study, f"wins_{measure}", plots.win_matrix(drawn, study.labels), f"who is above whom in {name}",
+                    folded="" if measure == "accuracy" else "Who is above whom")  # fmt: skip
+    return len(beside) > 1
+
+
 def _penalty(study: StudyFolder) -> None:
     matrix = tables.penalty(study)
-    if len(matrix) < 2:
+    if len(matrix) < 2 or study.switches:
         return
     page.heading("Penalty matrix")
     others = matrix.to_numpy(copy=True)
     np.fill_diagonal(others, np.nan)
     mean = pd.DataFrame([pd.DataFrame(others, columns=matrix.columns).mean()], index=["column mean"])
     with_mean = pd.concat([matrix, mean])
-    page.figure(study, "penalty", plots.penalty_heatmap(with_mean), "at how many budgets the row beats the column")
+    page.figure(study, "penalty", plots.penalty_heatmap(with_mean), "at how many budgets the row beats the column",
+                folded="The penalty matrix" if len(matrix) > plots.MOST_TOGETHER else "")  # fmt: skip
     page.table(study, "penalty", with_mean.rename_axis("beats").reset_index(), "The penalty matrix as a table",
                {str(name): fixed(3) for name in matrix.columns}, folded=True)  # fmt: skip
     page.explain(
@@ -228,8 +251,9 @@ def _redundancy(study: StudyFolder) -> None:
         page.say("No query of more than one image.")
         return
     methods = {label: study.methods[label] for label in study.same_images}
-    page.figure(study, "redundancy", plots.redundancy_curves(distances, methods, "pixels from 0 to 1"),
-                "distance within a query")  # fmt: skip
+    if len(methods) <= plots.MOST_TOGETHER:
+        page.figure(study, "redundancy", plots.redundancy_curves(distances, methods, "pixels from 0 to 1"),
+                    "distance within a query")  # fmt: skip
     means = distances.pivot_table(index="label", columns="cycle", values="distance", sort=False).sort_index(axis=1)
     means.columns = [f"cycle {cycle}" for cycle in means.columns]
     page.table(study, "redundancy", means.reset_index(), "Mean distance to the nearest other image of the query",

@@ -76,6 +76,23 @@ class StudyFolder:
         return {label: records.read_run(first[label])["params"] for label in self.labels}
 
     @cached_property
+    def switches(self) -> dict[str, tuple[str, str]]:
+        """{label: (quirk, label without it)}, if the study is of quirks: at least half of its labels are such."""
+        from alkit.quirk_effects import switched
+
+        first = self.frame.drop_duplicates("label").set_index("label")["path"]
+        try:
+            found = switched({label: records.read_run(first[label]) for label in self.labels})
+        except AlkitError:  # numbers without records, as in a notebook
+            return {}
+        return found if 2 * len(found) >= len(self.labels) else {}
+
+    @property
+    def bases(self) -> dict[str, str] | None:
+        """{label: label without its switch} of a study of quirks; None of any other."""
+        return {label: base for label, (_, base) in self.switches.items()} or None
+
+    @cached_property
     def class_names(self) -> list[str]:
         """Class names of the first run's record."""
         if not len(self.frame):

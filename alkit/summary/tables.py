@@ -208,12 +208,19 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
     """Every pair of labels that end at the same number of labels, by seed on `measure` (accuracy, …, or area).
 
     The baseline is always `b`; of any other pair `a` comes first in the study's order. Labels of one cycle, such as
-    cold starts, have no area, but their accuracies are compared.
+    cold starts, have no area, but their accuracies are compared. In a study of quirks each switch (`a`) is tested
+    against the same without it (`b`), and nothing else is.
     """
     runs = per_run(study)
-    order = [label for label in study.labels if label != BASELINE] + [BASELINE]
     if measure == "area":
         runs = runs[runs["label"].isin(study.active)]
+    if study.bases:
+        present = set(runs["label"])
+        chosen = [(label, base) for label, base in study.bases.items() if {label, base} <= present]
+        table = statistics.pairwise_tests(runs, measure, pairs=chosen)
+        last = runs.groupby("label")["labelled"].max()
+        return table.assign(ends=[_ends(int(last[a]), int(last[b])) for a, b in chosen])
+    order = [label for label in study.labels if label != BASELINE] + [BASELINE]
     parts = []
     for _, group in runs.groupby(["first", "labelled"], sort=False):
         if group["label"].nunique() > 1:
@@ -224,6 +231,28 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True)
     table["p_holm"] = statistics.holm(table["p"].to_numpy(dtype=np.float64))
     return table
+
+
+def _ends(one: int, other: int) -> str:
+    return "" if one == other else f"(With the switch it ends at {one:,} labels, without it at {other:,}.)"
+
+
+def to_draw(study: StudyFolder, table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """`pairs` for a picture: with `shown` and the differences of the single seeds (`singles`)."""
+    values: Any = {label: part.set_index("seed")[measure] for label, part in per_run(study).groupby("label")}
+    drawn = table.assign(shown=table["p_holm"].map(statistics.is_shown))
+    drawn["singles"] = pd.Series(
+        [[float(values[a][seed] - values[b][seed]) for seed in test.seeds]
+         for a, b, test in table[["a", "b", "test"]].to_numpy()],
+        index=table.index, dtype=object,
+    )  # fmt: skip
+    return drawn
+
+
+def against_baseline(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a forest: each label's difference to the baseline, the largest first."""
+    beside = table[table["b"] == BASELINE].assign(name=table["a"])
+    return beside.sort_values("difference", ascending=False, kind="stable")
 
 
 TEST_FORMATS: dict[str, Format] = {
@@ -254,15 +283,18 @@ def sentences(table: pd.DataFrame, most: int = MOST_SENTENCES) -> list[str]:
     A last line says how many pairs are in the table only.
     """
     known = int(table["p"].notna().sum())
-    ordered = table.assign(
-        unseen=~table["p_holm"].map(statistics.is_shown), other=table["b"] != BASELINE, size=-table["difference"].abs()
-    ).sort_values(["unseen", "other", "size"], kind="stable")
-    said = [
-        statistics.sentence(row.test, str(row.a), str(row.b), row.p_holm, known)  # type: ignore[arg-type]
-        for row in ordered.head(most).itertuples()
-    ]
+    unseen = ~table["p_holm"].map(statistics.is_shown).astype(bool)
+    ordered = table.assign(unseen=unseen, other=table["b"] != BASELINE, size=-table["difference"].abs())
+    ordered = ordered.sort_values(["unseen", "other", "size"], kind="stable")
+    said = [in_words(row, known) for row in ordered.head(most).to_dict("records")]
     rest = len(table) - len(said)
     return [*said, f"{counted(rest, 'more pair')} {'is' if rest == 1 else 'are'} in the table."] if rest else said
+
+
+def in_words(row: Mapping[Any, Any], comparisons: int) -> str:
+    """The sentence of one row of `pairs`; of a switch that changes the labels bought, how many those are."""
+    said = statistics.sentence(row["test"], str(row["a"]), str(row["b"]), row["p_holm"], comparisons)
+    return f"{said} {row['ends']}" if row.get("ends") else said
 
 
 def penalty(study: StudyFolder) -> pd.DataFrame:

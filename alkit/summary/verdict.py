@@ -6,9 +6,11 @@ which nothing differs at most one in twenty says that something is shown.
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
-from alkit.statistics import found_by_most, is_shown, sentence
+from alkit.statistics import found_by_most, is_shown
 from alkit.summary import tables
 from alkit.summary.study import BASELINE, StudyFolder
 from alkit.words import counted, every, listed
@@ -25,10 +27,10 @@ def verdict(study: StudyFolder) -> list[str]:
     tested = found[found["p"].notna()]
     if not len(tested):
         return [scope(study), _untested(study, found)]
-    beside = found[found["b"] == BASELINE]
+    beside = found[found["b"] == BASELINE] if not study.switches else found
     family = beside if beside["p"].notna().any() else found
     lines = [scope(study), _shown(family, len(tested)), _largest(family, len(tested))]
-    if len(study.labels) > 2:
+    if len(study.labels) > 2 and not study.switches:
         lines += _lead(study, found)
     detectable = family["detectable"].dropna()
     if len(detectable) > 1:
@@ -51,6 +53,8 @@ def scope(study: StudyFolder) -> str:
     if not complete:
         finished = f"{done} of {len(state)} runs have"
     methods = counted(len(study.labels), "method")
+    if study.switches:
+        methods = f"{counted(len(study.switches), 'switch', 'switches')}, each against the same without it,"
     return f"{methods} on {study.dataset}, {each}, {labels}; {finished} finished."
 
 
@@ -93,8 +97,8 @@ def _largest(family: pd.DataFrame, comparisons: int) -> str:
     seen = family[family["p_holm"].map(is_shown)]
     among = seen if len(seen) else family
     row = among.iloc[int(among["difference"].abs().to_numpy().argmax())]
-    said = sentence(row["test"], str(row["a"]), str(row["b"]), float(row["p_holm"]), comparisons)
-    return said.split(" Four such studies")[0] if len(family) > 1 else said
+    said = tables.in_words(row.to_dict(), comparisons)
+    return re.sub(r" Four such studies.*?\.(?= \(With|$)", "", said) if len(family) > 1 else said
 
 
 def _lead(study: StudyFolder, found: pd.DataFrame) -> list[str]:

@@ -1,0 +1,190 @@
+"""Methods beside each other: forests of differences, who is above whom, and what a gap is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alkit.plots.curves import fences, interval_note
+from alkit.plots.style import SMALL, WIDTH, figure, in_style, plain
+
+ABOVE, BELOW, NEITHER = "#0072B2", "#D55E00", "#7a7a7a"
+"""Colours of what is shown to be above, shown to be below, and not shown."""
+
+
+def forest(panels: Sequence[tuple[str, pd.DataFrame]], title: str = "", note: str = "", width: float = WIDTH) -> Figure:
+    """Differences with their intervals, a line a comparison, in a panel a measure: (title, table).
+
+    A table has the columns `name`, `difference`, `low`, `high` (fractions; drawn in points), `shown` (whether the test
+    shows it: filled, else hollow), `n` (seeds) and `singles` (the differences of the seeds). Lines are in the order of
+    the first table. An interval that would flatten the others ends in an arrow; beside one panel stand its numbers.
+    """
+    names = list(dict.fromkeys(name for _, table in panels for name in table["name"]))
+    fig, axes = figure(1, len(panels), width=width, height=0.95 + 0.185 * max(len(names), 1), sharey=True)
+    with in_style():
+        for axis, (measure, table) in zip(axes[0], panels, strict=True):
+            axis.axvline(0, color="black", linewidth=0.8)
+            low, high = _reach(table)
+            for row in table.to_dict("records"):
+                _line(axis, names.index(row["name"]), row, low, high)
+                if len(panels) == 1:
+                    axis.annotate(in_numbers(row), (1.01, names.index(row["name"])), fontsize=SMALL, va="center",
+                                  xycoords=axis.get_yaxis_transform(), annotation_clip=False)  # fmt: skip
+            axis.set(title=measure, xlabel="points", xlim=(low, high), ylim=(len(names) - 0.4, -0.6))
+            axis.locator_params("x", nbins=6)
+        axes[0, 0].set_yticks(range(len(names)), [plain(name) for name in names])
+        counts = [int(n) for _, table in panels for n in table["n"]]
+        said = f"squares: mean difference (filled: shown); lines: {interval_note(counts)}; dots: single seeds"
+        fig.supxlabel("\n".join(filter(None, (said.replace("\n", " "), note))), fontsize=SMALL)
+        if title:
+            fig.suptitle(plain(title))
+    return fig
+
+
+def in_numbers(row: Any) -> str:
+    """`+6.2 (−0.4 to 12.8)`, in points."""
+    if np.isnan(row["low"]):
+        return f"{100 * row['difference']:+.1f}".replace("-", "−")
+    return f"{100 * row['difference']:+.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})".replace("-", "−")
+
+
+def _reach(table: pd.DataFrame) -> tuple[float, float]:
+    """What the axis of a forest shows, in points: every mean, and intervals as far as they are no strays."""
+    means = 100 * table["difference"].to_numpy(dtype=np.float64)
+    ends = 100 * table[["low", "high"]].to_numpy(dtype=np.float64).ravel()
+    ends = ends[~np.isnan(ends)]
+    least, most = fences(ends)
+    values = np.concatenate([[0.0], means, ends[(ends >= least) & (ends <= most)]])
+    margin = 0.05 * max(float(np.ptp(values)), 0.1)
+    return float(values.min()) - margin, float(values.max()) + margin
+
+
+def _line(axis: Axes, place: int, row: Any, low: float, high: float) -> None:
+    mean, ends = 100 * row["difference"], (100 * row["low"], 100 * row["high"])
+    colour = NEITHER if not row["shown"] else ABOVE if mean > 0 else BELOW
+    singles = 100 * np.asarray(row["singles"], dtype=np.float64)
+    axis.plot(singles, np.full(len(singles), place + 0.24), ".", color="#9a9a9a", markersize=2.2)
+    if np.isfinite(ends).all():
+        left, right = max(ends[0], low), min(ends[1], high)
+        axis.plot([left, right], [place, place], color=colour, linewidth=1.2)
+        for marker, cut, end in (("<", ends[0] < low, left), (">", ends[1] > high, right)):
+            if cut:
+                axis.plot(end, place, marker, color=colour, markersize=3, clip_on=False)
+    axis.plot(mean, place, "s", color=colour, markersize=3.8, markerfacecolor=colour if row["shown"] else "white")
+
+
+def win_matrix(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
+    """Who is above whom: the mean difference of row − column in points, coloured where the test shows it.
+
+    `table` has a row a pair: `a`, `b`, `difference` (a fraction) and `shown`.
+    """
+    names = [label for label in labels if label in {*table["a"], *table["b"]}]
+    place = {name: number for number, name in enumerate(names)}
+    values = np.full((len(names), len(names)), np.nan)
+    seen = np.zeros(values.shape, dtype=bool)
+    for row in table.itertuples():
+        i, j = place[str(row.a)], place[str(row.b)]
+        values[i, j], values[j, i] = 100 * float(row.difference), -100 * float(row.difference)  # type: ignore[arg-type]
+        seen[i, j] = seen[j, i] = bool(row.shown)
+    longest = max(map(len, names), default=0)
+    edge = min(0.32, (WIDTH - 0.1 - 0.055 * longest) / max(len(names), 1))
+    fig, axes = figure(width=min(WIDTH, 0.3 + 0.055 * longest + edge * len(names)),
+                       height=0.9 + 0.05 * longest + 0.19 * len(names))  # fmt: skip
+    axis = axes[0, 0]
+    with in_style():
+        axis.imshow(_shades(values, seen), aspect="auto")
+        for i, j in zip(*np.nonzero(~np.isnan(values)), strict=True):
+            axis.text(j, i, f"{values[i, j]:+.0f}".replace("-", "−") if round(values[i, j]) else "0", ha="center",
+                      va="center", fontsize=SMALL, color="white" if seen[i, j] else "#6b6b6b")  # fmt: skip
+        axis.set_xticks(range(len(names)), [plain(name) for name in names], rotation=90)
+        axis.set_yticks(range(len(names)), [plain(name) for name in names])
+        axis.tick_params(length=0)
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
+        axis.set_title("Row − column, points; dark blue: shown to be above, orange: shown to be below", loc="right",
+                       fontsize=7.5)  # fmt: skip
+    return fig
+
+
+def _shades(values: npt.NDArray[np.float64], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The colour of each cell (rows, columns, 3): strong where a difference is shown, a tint of its sign elsewhere."""
+    from matplotlib.colors import to_rgb
+
+    picture = np.ones((*values.shape, 3))
+    for sign, strong in ((1, ABOVE), (-1, BELOW)):
+        side = sign * np.nan_to_num(values) > 0
+        picture[side] = 1 - 0.1 * (1 - np.array(to_rgb(strong)))
+        picture[side & seen] = to_rgb(strong)
+    return picture
+
+
+def attribution_bars(parts: pd.DataFrame) -> Figure:
+    """Training's and selection's part of a gap at each number of labels, from `statistics.attribution`.
+
+    Bars are means over seeds of the mean of both orders, lines their intervals, points the total gap.
+    """
+    from alkit.statistics import mean_interval  # imports scipy; a run's own plots do without
+
+    fig, axes = figure(width=6.0, height=3.0)
+    axis = axes[0, 0]
+    groups = list(parts.groupby("labelled"))
+    places = np.arange(len(groups))
+    looks = {"training_part": ("training", "#E69F00", "", -0.2), "selection_part": ("selection", "#0072B2", "///", 0.2)}
+    with in_style():
+        for part, (name, colour, hatch, shift) in looks.items():
+            means = np.array([100 * rows[part].mean() for _, rows in groups])
+            ends = np.array([mean_interval(100 * rows[part].to_numpy()) for _, rows in groups])
+            axis.bar(places + shift, means, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
+            axis.vlines(places + shift, ends[:, 0], ends[:, 1], color="black", linewidth=0.9)
+        total = [100 * rows["total"].mean() for _, rows in groups]
+        axis.plot(places, total, "D", color="black", label="both: the whole gap")
+        axis.axhline(0, color="black", linewidth=0.7)
+        axis.set_xticks(places, [f"{labelled:,}" for labelled, _ in groups])
+        axis.set(xlabel="labelled images", ylabel="points of accuracy above random",
+                 title="What training and selection add to random")  # fmt: skip
+        kinds = interval_note([len(rows) for _, rows in groups])
+        axis.legend(title=f"lines: {kinds}", frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5),
+                    alignment="left")  # fmt: skip
+    return fig
+
+
+def penalty_heatmap(matrix: pd.DataFrame) -> Figure:
+    """How often a row beats a column: `statistics.penalty_matrix`, perhaps with a row of means."""
+    fig, axes = figure(width=matrix_width(matrix), height=min(WIDTH, 1.4 + 0.25 * len(matrix)))
+    with in_style():
+        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(1.0, float(np.nan_to_num(matrix.to_numpy()).max())))
+        axes[0, 0].set(title="Row beats column at this share of budgets")
+    return fig
+
+
+def matrix_width(matrix: pd.DataFrame) -> float:
+    """Inches of the figure of a matrix with its names."""
+    names = max((len(str(name)) for name in matrix.index), default=0)
+    return min(WIDTH, 0.6 + 0.055 * names + 0.42 * matrix.shape[1])
+
+
+def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
+    """A matrix as shaded cells with their numbers; a row with itself, and what is not known, is left white."""
+    values = matrix.to_numpy(dtype=np.float64)
+    itself = np.array([[row == column for column in matrix.columns] for row in matrix.index], dtype=bool)
+    axis.imshow(np.ma.masked_where(itself | np.isnan(values), values), cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
+    many = matrix.shape[1] > 14
+    for i, j in zip(*np.nonzero(~itself), strict=True):
+        text = "–" if np.isnan(values[i, j]) else form.format(values[i, j])
+        if many:
+            text = text.removeprefix("0") if float(values[i, j] or 0) else "·"
+        axis.text(j, i, text, ha="center", va="center", fontsize=SMALL if many else 7.5,
+                  color="white" if values[i, j] > 0.6 * vmax else "black")  # fmt: skip
+    names = [plain(label) for label in matrix.columns]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(values.shape[0]), [plain(label) for label in matrix.index])
+    axis.grid(False)
+
+
+__all__ = ["attribution_bars", "draw_matrix", "forest", "penalty_heatmap", "win_matrix"]
