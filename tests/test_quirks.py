@@ -22,6 +22,7 @@ from alkit.evaluate_cycle import evaluate_cycle
 from alkit.methods import METHODS
 from alkit.models import Network, build_network
 from alkit.objectives import OBJECTIVES, Batch, objective_of
+from alkit.pretext import make_task
 from alkit.quirks import QUIRKS
 from alkit.randomness import generator
 from alkit.strategies import Query, TensorPool, make_strategy
@@ -45,6 +46,7 @@ IDS = [
     "random_with_replacement",
     "ranking_loss_for_all",
     "vae_train_mode_scoring",
+    "rotation_four_passes",
     "string_sorted_losses",
     "best_test_checkpoint",
     "normalised_logit_confidence",
@@ -118,6 +120,8 @@ def test_a_record_lists_the_state_of_every_quirk(tiny: Make, tmp_path: Path) -> 
         "ece_drops_full_confidence": True,
         "random_with_replacement": False,
         "ranking_loss_for_all": False,
+        "best_test_checkpoint": True,
+        "bgr_images": True,
     }
 
 
@@ -369,11 +373,14 @@ def accuracies(experiment: Experiment) -> tuple[float, list[float]]:
 def test_best_test_checkpoint_reports_the_epoch_that_did_best_on_the_test_images(tiny: Make, tmp_path: Path) -> None:
     file = losses_file(tmp_path, [f"{place / 200:.4f}" for place in range(200)])
     parameters = {"method": "pt4al", "pretext_losses": file, "epochs": 8, "milestones": [], "cycles": 1, "lr": 0.2}
-    corrected, released = map(accuracies, both(tiny, "best_test_checkpoint", **parameters))
-    by_epoch = corrected[1]
-    assert by_epoch == released[1]
-    assert max(by_epoch) > by_epoch[-1]  # or the two could not differ
-    assert (corrected[0], released[0]) == pytest.approx((by_epoch[-1], max(by_epoch)))
+    for method in ("pt4al", "random", "whole_dataset"):  # every arm of the program
+        arm = parameters | {"method": method}
+        corrected, released = map(accuracies, both(tiny, "best_test_checkpoint", **arm))
+        by_epoch = corrected[1]
+        assert by_epoch == released[1]
+        if method != "whole_dataset":
+            assert max(by_epoch) > by_epoch[-1]  # or the two could not differ
+        assert (corrected[0], released[0]) == pytest.approx((by_epoch[-1], max(by_epoch)))
 
 
 def test_normalised_logit_confidence_cannot_tell_a_sure_prediction_from_an_unsure_one(tiny: Make) -> None:
@@ -393,6 +400,9 @@ def test_bgr_images_normalises_each_channel_with_the_wrong_statistics(monkeypatc
     images = replace(images, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     entry = DatasetEntry("made_up", "made up", lambda root, options: (images, images), "this test")
     monkeypatch.setitem(DATASETS, "made_up", entry)
+    for method in ("random", "whole_dataset"):
+        assert load_for(Experiment(method=method, dataset="made_up", quirks={"bgr_images": True}))[0].mean == (
+            0.3, 0.2, 0.1)  # fmt: skip
     sets = [load_for(e) for e in both(Experiment, "bgr_images", method="pt4al", dataset="made_up")]
     pixels = images.images
     for train, _ in sets:
@@ -401,6 +411,16 @@ def test_bgr_images_normalises_each_channel_with_the_wrong_statistics(monkeypatc
     for corrected, released in zip(*sets, strict=True):
         assert torch.equal(corrected.normalise(pixels), images.normalise(pixels))
         torch.testing.assert_close(released.normalise(pixels).flip(1), as_read)
+
+
+def test_rotation_four_passes_moves_the_running_statistics_four_times_a_step(tiny: Make) -> None:
+    """Step by step against the program's rule: tests/test_pretext.py."""
+    moved = []
+    for experiment in both(tiny, "rotation_four_passes", method="pt4al", pretext_batch_size=20):
+        task = make_task(experiment, made_images(40, (3, 8, 8), 2))
+        task.train_epoch(0)
+        moved.append({int(v) for n, v in task.network.state_dict().items() if n.endswith("num_batches_tracked")})
+    assert moved == [{2}, {8}]
 
 
 def test_cold_start_batch_5_begins_with_images_of_middling_loss(tiny: Make, tmp_path: Path) -> None:

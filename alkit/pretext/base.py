@@ -104,12 +104,12 @@ class PretextTask(ABC):
         return loss
 
     @torch.no_grad()
-    def score(self, data: ImageSet | None = None) -> Scores:
-        """Loss and accuracy of every image of `data` (N,), the pool by default, float64 on the CPU.
+    def score(self) -> Scores:
+        """Loss and accuracy of every image (N,), float64 on the CPU.
 
         Computed in float32 whatever the precision of training: in bfloat16 many losses would tie.
         """
-        data = self.data if data is None else data
+        data = self.data
         self.network.eval()
         size = max(1, evaluation_batch(self.experiment, data, self.experiment.width) // 4)
         parts = [

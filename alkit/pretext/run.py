@@ -40,8 +40,8 @@ def run_pretext(
     a dictionary (state, epoch, epochs, loss, accuracy) after every epoch. `train` and `test` are images of one's own,
     as for `ActiveLearner`.
 
-    The epoch kept is the one with the best accuracy on the pool itself (under the quirk `best_test_checkpoint` on the
-    test images, as in the released program); the last one where a task has no accuracy.
+    The epoch kept is the one with the best accuracy on the pool itself, as in PT4AL's program, whose "test" loader
+    reads the training images; the last one where a task has no accuracy. No test image is looked at.
 
     Raises `CheckpointError` for a file of other settings or images, `ConfigError` for images that do not suit the task.
     """
@@ -50,15 +50,15 @@ def run_pretext(
         raise DataError(f"{out_file}: expected the name of a file that ends in .npz")
     if experiment.threads is not None:
         torch.set_num_threads(experiment.threads)
-    experiment, pool, held_out = images_for(experiment, train, test)
-    settings = settings_on(experiment, pool, held_out)
+    experiment, pool, _ = images_for(experiment, train, test)
+    settings = settings_on(experiment, pool)
     with _alone(out_file):
         if out_file.exists():
             return _read_back(out_file, settings)
         device = devices.choose_device(experiment.device)
         task = make_task(experiment, pool.to(device))
         with devices.deterministic():
-            content = _train(settings, task, held_out.to(device), out_file, progress)
+            content = _train(settings, task, out_file, progress)
         try:
             write_pretext(out_file, content)
         except OSError as error:
@@ -67,12 +67,9 @@ def run_pretext(
     return content
 
 
-def settings_on(experiment: Experiment, train: ImageSet, test: ImageSet) -> dict[str, Any]:
+def settings_on(experiment: Experiment, pool: ImageSet) -> dict[str, Any]:
     """The settings that losses are computed with, and what they are computed on: the pixels, no labels."""
-    settings = pretext_settings(experiment) | {"pixels": pixels_digest(train)}
-    if experiment.quirk("best_test_checkpoint"):
-        settings["test_pixels"] = pixels_digest(test)
-    return settings
+    return pretext_settings(experiment) | {"pixels": pixels_digest(pool)}
 
 
 def with_pretext(
@@ -100,9 +97,7 @@ class _Best:
     losses: torch.Tensor | None = None
 
 
-def _train(
-    settings: dict[str, Any], task: PretextTask, test: ImageSet, out_file: Path, progress: Progress | None
-) -> PretextLosses:
+def _train(settings: dict[str, Any], task: PretextTask, out_file: Path, progress: Progress | None) -> PretextLosses:
     """All epochs, from the beginning or from the checkpoint beside `out_file`."""
     experiment, best, history, done = task.experiment, _Best(), list[float](), 0
     saved_state = load_checkpoint(_checkpoint(out_file))
@@ -113,7 +108,7 @@ def _train(
     saved = time.monotonic()
     for epoch in range(done, experiment.pretext_epochs):
         loss = task.train_epoch(epoch)
-        value = _note(best, task, epoch, test, loss)
+        value = _note(best, task, epoch, loss)
         history.append(value)
         if progress is not None:
             progress({
@@ -137,27 +132,25 @@ def _train(
     return PretextLosses(losses, as_text(losses), settings, best.epoch, accuracy, tuple(history))
 
 
-def _note(best: _Best, task: PretextTask, epoch: int, test: ImageSet, loss: float) -> float:
+def _note(best: _Best, task: PretextTask, epoch: int, loss: float) -> float:
     """Keep the losses of this epoch if they are the ones to keep; returns its accuracy, or its mean training loss."""
     last = epoch + 1 == task.experiment.pretext_epochs
     if not task.measured:
         if last:
             best.epoch, best.losses = epoch + 1, task.score()[0]
         return loss
-    by_test = task.experiment.quirk("best_test_checkpoint")
-    losses, correct = task.score(test) if by_test else task.score()
+    losses, correct = task.score()
     accuracy = float(correct.sum()) / len(correct)  # sums of quarters are exact, so equal epochs tie
     if accuracy > best.accuracy:
-        best.epoch, best.accuracy = epoch + 1, accuracy
-        best.losses = task.score()[0] if by_test else losses
+        best.epoch, best.accuracy, best.losses = epoch + 1, accuracy, losses
     return accuracy
 
 
 def _read_back(out_file: Path, settings: dict[str, Any]) -> PretextLosses:
     content = read_losses(out_file)
+    unwritten = {"pixels": settings["pixels"], "rotation_four_passes": False}  # what older versions leave out
     for name, wanted in settings.items():
-        known = name in content.settings or not name.endswith("pixels")  # older versions did not write them
-        if known and content.settings.get(name) != wanted:
+        if content.settings.get(name, unwritten.get(name)) != wanted:
             raise CheckpointError(
                 f"{out_file}: holds pretext losses with {name} = {content.settings.get(name)!r}, not {wanted!r}; "
                 "choose another file"

@@ -13,7 +13,7 @@ _TRAINING = (
     "seed", "pretext", "pretext_epochs", "pretext_batch_size", "pretext_lr", "momentum", "weight_decay", "model",
     "width", "stem", "dropout", "precision",
 )  # fmt: skip
-_QUIRKS = ("best_test_checkpoint", "bgr_images", "imagenet_corner_pool")
+_QUIRKS = ("bgr_images", "imagenet_corner_pool", "rotation_four_passes")
 
 
 def pool_settings(experiment: Experiment) -> dict[str, Any]:
@@ -27,8 +27,6 @@ def pretext_settings(experiment: Experiment) -> dict[str, Any]:
     """Every parameter that decides the pretext losses of `experiment`: runs that share these share the losses."""
     values = experiment.model_dump(mode="json")
     settings = pool_settings(experiment) | {name: values[name] for name in _TRAINING}
-    if experiment.quirk("best_test_checkpoint"):
-        settings["test_size"] = experiment.test_size  # then the test images choose the epoch
     return settings | {name: experiment.quirk(name) for name in _QUIRKS}
 
 
