@@ -100,11 +100,11 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the kit's own source tree, with `+` where files differ from it.
 
-    Of a copy without its history what ALKIT_COMMIT says, or None.
+    Where there is no history to be read, what ALKIT_COMMIT says, or None.
     """
-    root = Path(__file__).parent.parent
+    root, told = Path(__file__).parent.parent, os.environ.get("ALKIT_COMMIT") or None
     if not (root / ".git").exists():
-        return os.environ.get("ALKIT_COMMIT") or None
+        return told
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
         dirty = subprocess.run(
@@ -115,5 +115,5 @@ def git_commit() -> str | None:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return told
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "")
