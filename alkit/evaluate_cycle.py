@@ -22,7 +22,7 @@ def fit_run_temperature(
 ) -> float:
     """The temperature of a calibrated method, else 1.
 
-    Fitted on the held-out labelled images, or (quirk `ts_fit_on_train`) on the augmented training images.
+    Fitted on the held-out labelled images, or (quirk `ts_fit_on_train`) on the augmented training images, briefly.
     """
     if not experiment.row.calibrated:
         return 1.0
@@ -32,7 +32,8 @@ def fit_run_temperature(
         kind = train.augmentation if experiment.augmentation == "auto" else experiment.augmentation
         indices, data = torch.arange(len(bought)), augmented(train, bought, kind, experiment.seed, cycle)
     logits = predict(network, data, indices, experiment)
-    return calibration.fit_temperature(logits.cpu(), data.labels.cpu()[indices])
+    fit = calibration.fit_temperature if held_out is not None else calibration.fit_temperature_briefly
+    return fit(logits.cpu(), data.labels.cpu()[indices])
 
 
 def augmented(train: ImageSet, indices: Tensor, kind: str, seed: int, cycle: int) -> ImageSet:
@@ -50,20 +51,24 @@ def augmented(train: ImageSet, indices: Tensor, kind: str, seed: int, cycle: int
 def evaluate_cycle(
     experiment: Experiment, network: Network, test: ImageSet, cycle: int, temperature: float
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The cycle's measures, and its predictions on the n test images in small types."""
+    """The cycle's measures, and its predictions on the n test images in small types.
+
+    Under the quirk `ts_fit_on_train` they are those of the model without its temperature, as published; ECE and OE with
+    it stand beside them as `ece_with_temperature` and `oe_with_temperature`.
+    """
+    apart = experiment.quirk("ts_fit_on_train")
     if getattr(network.backbone, "bayesian", False):
         source = generator(experiment.seed, "test posterior", cycle, device=test.device)
         samples = posterior_log_probs(network.backbone, test, None, experiment, source)
         logits = torch.logsumexp(samples, 0) - math.log(len(samples))
     else:
-        logits = predict(network, test, experiment=experiment) / temperature
+        logits = predict(network, test, experiment=experiment) / (1.0 if apart else temperature)
     logits, labels = logits.double().cpu(), test.labels.cpu()
     probabilities = logits.softmax(1)
     confidence, predicted = probabilities.max(1)
     correct = predicted == labels
-    errors = calibration.calibration_errors(
-        confidence, correct, experiment.ece_bins, experiment.quirk("ece_drops_full_confidence")
-    )
+    binned = experiment.ece_bins, experiment.quirk("ece_drops_full_confidence")
+    errors = calibration.calibration_errors(confidence, correct, *binned)
     measures = {
         "accuracy": float(correct.double().mean()),
         "nll": calibration.nll(logits, labels),
@@ -74,6 +79,9 @@ def evaluate_cycle(
         "ace": errors.ace,
         "bins": experiment.ece_bins,
     }
+    if apart:
+        scaled = calibration.calibration_errors((logits / temperature).softmax(1).amax(1), correct, *binned)
+        measures |= {"ece_with_temperature": scaled.ece, "oe_with_temperature": scaled.oe}
     predictions = {
         "confidence": confidence.float(),
         "correct": correct,

@@ -163,7 +163,8 @@ def _kept(file: CheckpointFile, record: dict[str, Any], dataset: str, given: dic
     now = {key: value for key, value in given.items() if key != "method"} | {"quirks": quirks}
     experiment = Experiment(**(record["params"] | {"device": "auto"} | now | {"protocol": before.protocol}))
     method = given.get("method", before.method)
-    temperature = cycle.get("temperature") or 1.0
+    # under ts_fit_on_train the published measures are those of the model without its temperature
+    temperature = 1.0 if experiment.quirk("ts_fit_on_train") else cycle.get("temperature") or 1.0
     file = replace(file, seed=int(record["seed"])) if file.seed is None else file
     digests = None if {"data_root", *DATA_OPTIONS} & given.keys() else image_digests(record.get("images"))
     return _Source(file, experiment, method, experiment.model_dump(), int(cycle["labelled"]), float(temperature),

@@ -42,7 +42,7 @@ class State:
     masses: list[Tensor | None] = field(default_factory=list)
     utilities: list[Tensor] = field(default_factory=list)
     candidates: list[Tensor] = field(default_factory=list)
-    discarded: list[Tensor] = field(default_factory=list)
+    left: Tensor | None = None  # the pool, with repeats, under random_with_replacement; else it is what is not bought
     records: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Tensor]] = field(default_factory=list)
     carried: dict[str, Any] | None = None  # weights for the next cycle, under the quirk warm_start
@@ -229,8 +229,9 @@ class ActiveLearner:
         return order[:count]
 
     def _unlabelled(self) -> Tensor:
-        taken = torch.cat([self.state.labelled, *self.state.discarded])
-        return self.available[~torch.isin(self.available, taken)]
+        if self.state.left is not None:
+            return self.state.left
+        return self.available[~torch.isin(self.available, self.state.labelled)]
 
     def _query(self, cycle: int, network: Network, labelled: Tensor, temperature: float) -> None:
         """Ask the strategy what to buy after `cycle`, check its answer and buy it."""
@@ -262,16 +263,17 @@ class ActiveLearner:
 
     def _buy(self, indices: Tensor, candidates: Tensor | None, answer: Query | None) -> None:
         state = self.state
+        if answer is not None and candidates is not None and answer.returned is not None:
+            state.left = pool_after(self._unlabelled(), candidates, answer.returned.cpu())
         state.queries.append(indices.to(torch.int64))
         state.masses.append(answer.masses.double().cpu() if answer is not None and answer.masses is not None else None)
         if answer is not None and candidates is not None:
             state.utilities.append(answer.utilities.float().cpu())
             state.candidates.append(candidates.to(torch.int32))
-            if answer.discarded is not None:
-                state.discarded.append(answer.discarded.cpu())
         labelled, unlabelled = state.labelled, self._unlabelled()
-        parts = torch.cat([torch.unique(labelled), unlabelled, *(torch.unique(d) for d in state.discarded)])
-        if len(torch.unique(parts)) != len(self.available) or bool(torch.isin(labelled, unlabelled).any()):
+        parts = torch.cat([torch.unique(labelled), unlabelled])
+        partition = len(parts) == len(torch.unique(parts)) == len(self.available)
+        if state.left is None and not partition:
             raise AssertionError("labelled set and pool are not a partition of the images")
 
     def _split_labelled(self) -> tuple[Tensor, Tensor | None]:
@@ -362,6 +364,13 @@ class ActiveLearner:
         arrays["logits_last"] = done[-1]["logits_last"].numpy()
         arrays["labels"] = self.test.labels.cpu().to(torch.int16).numpy()
         return arrays
+
+
+def pool_after(unlabelled: Tensor, candidates: Tensor, returned: Tensor) -> Tensor:
+    """The pool (k,), ascending, with repeats: `unlabelled` with `returned` in place of its part `candidates`."""
+    size = int(unlabelled.max()) + 1
+    count = [torch.bincount(part, minlength=size) for part in (unlabelled, candidates, returned)]
+    return torch.arange(size).repeat_interleave(count[0] - count[1] + count[2])
 
 
 def interleave_classes(order: Tensor, labels: Tensor, num_classes: int) -> Tensor:

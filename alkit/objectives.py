@@ -65,17 +65,23 @@ def cmam(
     return mixed_cross_entropy(model.upper(fused, layer), labels, labels[permutation], own_weight)
 
 
-def ranking_loss(predicted: Tensor, target: Tensor, margin: float = 1.0) -> Tensor:
+def ranking_loss(predicted: Tensor, target: Tensor, margin: float = 1.0, bce: bool = False) -> Tensor:
     """How often, and by how much, `predicted` (B,) orders pairs otherwise than `target` (B,) (Yoo & Kweon, CVPR 2019).
 
     The first is paired with the last, the second with the last but one, …; an odd batch leaves its middle image out.
     Mean over pairs of max(0, margin − sign·(ℓ̂_i − ℓ̂_j)), sign +1 where target_i > target_j, else −1. 0 without a pair.
+
+    `bce` is the quirk `ranking_bce`: the mean binary cross-entropy of sigmoid(ℓ̂_i − ℓ̂_j), 1 where target_i > target_j,
+    else 0.
     """
     half = len(predicted) // 2
     if half == 0:
         return predicted.sum() * 0.0
     difference = predicted[:half] - predicted.flip(0)[:half]
-    sign = torch.where(target[:half] > target.flip(0)[:half], 1.0, -1.0)
+    higher = target[:half] > target.flip(0)[:half]
+    if bce:
+        return F.binary_cross_entropy_with_logits(difference, higher.to(difference.dtype))
+    sign = torch.where(higher, 1.0, -1.0)
     return (margin - sign * difference).clamp_min(0).mean()
 
 
@@ -87,18 +93,19 @@ def loss_prediction(
     weight: float = 1.0,
     margin: float = 1.0,
     detach: bool = False,
+    bce: bool = False,
 ) -> Tensor:
     """LL4AL: mean cross-entropy + weight × ranking loss of the predicted losses, whose target is detached.
 
     Images (B, C, H, W), labels (B,). Yoo & Kweon, CVPR 2019.
-    With `detach` the module sees detached maps, and no longer shapes the backbone.
+    With `detach` the module sees detached maps, and no longer shapes the backbone; for `bce` see `ranking_loss`.
     """
     logits, _, maps = model.stages(images)
     losses = F.cross_entropy(logits.float(), labels, reduction="none")
     if detach:
         maps = [stage.detach() for stage in maps]
     predicted = loss_module(maps).float()
-    return losses.mean() + weight * ranking_loss(predicted, losses.detach(), margin)
+    return losses.mean() + weight * ranking_loss(predicted, losses.detach(), margin, bce)
 
 
 def weighted(model: nn.Module, images: Tensor, labels: Tensor, weights: Tensor, mean_reduced: bool = False) -> Tensor:
@@ -163,7 +170,7 @@ def _cmam_input(experiment: Experiment, network: Any, batch: Batch) -> Tensor:
 def _loss_prediction(experiment: Experiment, network: Any, batch: Batch) -> Tensor:
     return loss_prediction(
         network.backbone, network.loss_module, batch.images, batch.labels,
-        experiment.ll_weight, experiment.ll_margin, batch.detach,
+        experiment.ll_weight, experiment.ll_margin, batch.detach, experiment.quirk("ranking_bce"),
     )  # fmt: skip
 
 

@@ -122,6 +122,16 @@ _ENTRIES = [
         "stepped after each epoch", "milestones",
     ),
     Quirk(
+        "first_cycle_drop_last", ("Sequential GCN", "TA-VAAL"), "main script, first train_loader",
+        "the first cycle's loader drops its last, smaller batch: 896 of 1,000 images an epoch", "all are trained on",
+        "batches of the first cycle",
+    ),
+    Quirk(
+        "ranking_bce", ("TA-VAAL",), "LossPredLoss",
+        "the ranking loss is the binary cross-entropy of the difference's sigmoid", "the paper's hinge with its margin",
+        "ll_margin", objectives=("loss_prediction", "cross_entropy"),
+    ),
+    Quirk(
         "detach_late", ("LL4AL", "TA-VAAL", "OO4AL"), "training loop, `epoch > EPOCHL`",
         "features are detached from epoch 121", "from epoch 120",
         "ll_detach", objectives=_LOSS_MODULE,
@@ -133,12 +143,15 @@ _ENTRIES = [
     ),
     Quirk(
         "ts_fit_on_train", ("OO4AL",), "temperature scaling",
-        "the temperature is fitted on augmented training images", "on a held-out part of the labelled set",
-        "ts_holdout", methods=("temperature_scaling",),
+        "one short L-BFGS call (start 1.5, learning rate 0.01, 50 iterations) fits the temperature on augmented "
+        "training images; the published ECE and OE are of the model without it",
+        "fitted to the optimum on a held-out part of the labelled set, and measured with it",
+        "temperature, ece, oe", methods=("temperature_scaling",),
     ),
     Quirk(
         "hsamp_integer_cost", ("OO4AL", "libact"), "hierarchical sampling, node costs",
-        "node costs are stored as integers: fractions are lost and other prunings follow", "real numbers",
+        "a node's cost loses its fraction when it is stored, but not the one it is compared with: splits that do not "
+        "pay are made", "real numbers",
         "integer_cost", strategies=("hierarchical",),
     ),
     Quirk(
@@ -152,18 +165,20 @@ _ENTRIES = [
         "labelled_mask", strategies=("uncertain_gcn", "core_gcn"),
     ),
     Quirk(
-        "core_gcn_backbone_features", ("Sequential GCN", "TA-VAAL"), "graph selection, CoreGCN's branch",
+        "core_gcn_backbone_features", ("TA-VAAL",), "graph selection, CoreGCN's branch",
         "k-center greedy runs on the backbone's normalised features: the graph network plays no part",
         "on the graph network's hidden features", "features of the greedy cover", strategies=("core_gcn",),
     ),
     Quirk(
-        "imagenet_corner_pool", ("OO4AL",), "ResNet forward, avg_pool2d(out, 4)",
-        "a 4×4 average of a 7×7 map: one corner", "global average",
-        "pooling of the last stage", datasets=("imagenet",),
+        "imagenet_corner_pool", ("OO4AL",), "ResNet forward, avg_pool2d(out, 4); LossNet",
+        "a 4×4 average of a 7×7 map: one corner; LL4AL's module too averages 32, 16, 8 and 4 pixels a side of maps of "
+        "56, 28, 14 and 7", "global average",
+        "pooling of the last stage, and of the loss module", datasets=("imagenet",),
     ),
     Quirk(
         "random_with_replacement", ("Sequential GCN", "TA-VAAL"), "random query",
-        "'random' draws repeat and lose part of the subset", "without replacement",
+        "'random' draws repeat, and labelled images go back into the pool: of 10,000 labels bought, 8,695 are "
+        "different images on average", "without replacement",
         "random draw", strategies=("random",),
         methods=tuple(id for id, m in METHODS.items() if m.strategy == "random" and not m.whole_pool),
     ),
@@ -173,7 +188,19 @@ _ENTRIES = [
         "objective", objectives=("cross_entropy",),
     ),
     Quirk(
-        "vae_train_mode_scoring", ("TA-VAAL", "VAAL"), "query, no vae.eval()",
+        "vae_sequential_loaders", ("OO4AL", "TA-VAAL", "Sequential GCN"), "query, SubsetSequentialSampler",
+        "the autoencoder's batches are never shuffled: labelled images in the order bought, candidates in one order, "
+        "again and again, the smaller last batch kept", "each pass in a new random order, in whole batches",
+        "order of the autoencoder's images", strategies=("vaal", "ta_vaal"),
+    ),
+    Quirk(
+        "vae_kaiming_weights", ("OO4AL", "TA-VAAL", "VAAL", "Sequential GCN"), "kaiming_init",
+        "convolutions, the decoder's linear layer and the discriminator begin with Kaiming's normal weights and no "
+        "bias; the code's two layers and transposed convolutions do not", "all begin as torch's layers do",
+        "initial weights of the autoencoder and the discriminator", strategies=("vaal", "ta_vaal"),
+    ),
+    Quirk(
+        "vae_train_mode_scoring", ("TA-VAAL", "VAAL", "OO4AL", "Sequential GCN"), "query, no vae.eval()",
         "batch-norm is in training mode while scoring", "evaluation mode",
         "mode of the autoencoder", strategies=("vaal", "ta_vaal"),
     ),

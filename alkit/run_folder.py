@@ -81,6 +81,7 @@ class RunFolder:
                 f"{self._checkpoint}: made before runs knew their images; whether they are still the same is not known",
                 stacklevel=3,
             )
+        state.pop("discarded", None)  # of versions before this one, which lost part of the pool under a quirk
         return state
 
     def checkpoint(self, state: dict[str, Any]) -> None:

@@ -148,7 +148,10 @@ class Trainer:
         """Every random choice of the epoch, drawn on the CPU and moved to the device at once."""
         experiment, device = self.experiment, self.data.device
         source = generator(experiment.seed, "train", self.cycle, self.epoch)
-        order = split_batches(torch.randperm(len(self.indices), generator=source), experiment.batch_size)
+        shuffled, size = torch.randperm(len(self.indices), generator=source), experiment.batch_size
+        if self.cycle == 1 and experiment.quirk("first_cycle_drop_last") and len(shuffled) >= size:
+            shuffled = shuffled[: len(shuffled) // size * size]
+        order = split_batches(shuffled, size)
         sizes = [len(batch) for batch in order]
         flat = torch.cat(order)
         crops = augment.draw(self.augmentation, len(flat), source)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from alkit.data import augment, from_arrays
+from alkit.data.crop import crop_box
 from alkit.randomness import generator
 
 
@@ -87,6 +90,75 @@ def test_a_resized_crop_of_everything_is_the_image_or_its_mirror_image() -> None
     found = augment.resized_crop_flip(images, draws)
     assert torch.equal(found[0], images[0])
     assert torch.equal(found[1], images[1].flip(2))
+
+
+SIZES = [(500, 375), (333, 500), (500, 500), (64, 64), (900, 300), (100, 400)]
+
+
+def boxes_both_ways(width: int, height: int, draws: Tensor) -> Tensor:
+    """(B, 4) left, top, width, height: of a batch, after a look that the decoding path has the same, image by image."""
+    boxes = torch.stack(augment.crop_boxes(width, height, draws), 1)
+    assert boxes.tolist() == [list(crop_box(width, height, row)) for row in draws.double().tolist()]
+    return boxes
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_resized_crops_are_distributed_as_torchvisions_own(width: int, height: int) -> None:
+    """Two samples of 4,000 boxes, ours and `RandomResizedCrop.get_params`: each side's and area's distribution."""
+    from scipy.stats import ks_2samp
+    from torchvision.transforms import RandomResizedCrop
+
+    draws = augment.draw("resized_crop_flip", 4000, generator(0, "boxes", width, height))
+    assert draws is not None
+    ours = boxes_both_ways(width, height, draws)
+    image = torch.empty(1, height, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rows = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    theirs = torch.tensor([[left, top, across, down] for top, left, down, across in rows]).double()
+    for column in range(4):
+        assert ks_2samp(ours[:, column].numpy(), theirs[:, column].numpy()).pvalue > 1e-4
+    areas = [boxes[:, 2] * boxes[:, 3] / (width * height) for boxes in (ours, theirs)]
+    assert ks_2samp(*(part.numpy() for part in areas)).pvalue > 1e-4
+    assert bool((ours[:, :2] >= 0).all() and (ours[:, 0] + ours[:, 2] <= width).all())
+    assert bool((ours[:, 1] + ours[:, 3] <= height).all())
+
+
+@pytest.mark.parametrize(("width", "height", "area"), [(500, 375, 0.431), (500, 500, 0.477), (500, 333, 0.391)])
+def test_resized_crops_have_the_mean_area_that_drawing_again_gives(width: int, height: int, area: float) -> None:
+    """Clamped to the image, as they were once, crops of 500 × 375 had 0.517 of its area."""
+    draws = augment.draw("resized_crop_flip", 40_000, generator(0, "area"))
+    assert draws is not None
+    _, _, across, down = augment.crop_boxes(width, height, draws)
+    assert float((across * down).mean()) / (width * height) == pytest.approx(area, abs=0.005)
+
+
+def test_a_crop_that_never_fits_is_the_largest_centred_box_within_the_aspects() -> None:
+    """torchvision's fall-back after ten tries: an image too wide, too tall, and one whose crops are all too large."""
+    draws = torch.rand(3, 23, generator=generator(0, "never"))
+    draws[:, 3::2], draws[:, 4::2] = 1.0, 1.0  # the whole area at 4/3
+    assert boxes_both_ways(900, 300, draws[:1]).tolist() == [[250, 0, 400, 300]]
+    assert boxes_both_ways(300, 900, draws[:1]).tolist() == [[0, 250, 300, 400]]
+    assert boxes_both_ways(400, 400, draws[:1]).tolist() == [[0, 0, 400, 400]]
+    draws[0, [21, 22]] = torch.tensor([0.25, 0.5])  # only the tenth try fits: 0.31 of the area, square
+    side = round(math.sqrt((0.08 + 0.92 * 0.25) * 400 * 400))
+    assert boxes_both_ways(400, 400, draws[:1])[0, 2:].tolist() == [side, side]
+
+
+def test_a_batch_is_cropped_as_its_boxes_say() -> None:
+    """Where a box keeps its size nothing is interpolated: the crop's pixels are the box's own, mirrored or not."""
+    images = random_images(60, 3, 16, 24)
+    draws = torch.rand(60, 23, generator=generator(0, "b"))
+    boxes = torch.stack(augment.crop_boxes(24, 16, draws), 1).long()
+    found = augment.resized_crop_flip(images, draws)
+    for image, (left, top, across, down), row, result in zip(images, boxes.tolist(), draws, found, strict=True):
+        box = image[None, :, top : top + down, left : left + across].float()
+        expected = F.interpolate(box, (16, 24), mode="bilinear", align_corners=False)[0]
+        expected = expected.flip(2) if row[2] < 0.5 else expected
+        inner = (result.float() - expected).abs()[
+            :, 2:-2, 3:-3
+        ]  # at its edge a box is continued by what lies beside it
+        assert inner.max() <= 1
 
 
 def test_resizing_keeps_the_centre_and_the_aspect() -> None:

@@ -61,13 +61,16 @@ class Obvious:
         if best is not None:
             self.label[node] = best
         label = self.label[node]
-        self.cost[node] = n if label is None else n - self.bounds(node, label)[0]
-        if self.integer:
-            self.cost[node] = int(self.cost[node])
+        own = n if label is None else n - self.bounds(node, label)[0]
+        self.cost[node] = self.stored(own)
         if node in self.kids and label is not None:
             below = sum(self.cost[kid] for kid in self.kids[node])
-            if below < self.cost[node]:
-                self.cost[node], self.split[node] = below, True
+            if below < own:  # the children's stored costs against the node's own, uncut
+                self.cost[node], self.split[node] = self.stored(below), True
+
+    def stored(self, cost):
+        """A cost as the node keeps it: the released program's array holds whole numbers."""
+        return math.floor(cost) if self.integer else cost
 
     def unsplit(self, node):
         if not self.split[node]:

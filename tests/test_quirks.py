@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,25 +17,29 @@ import torch.nn.functional as F
 from made_up import made_images, made_pool
 
 from alkit import ActiveLearner, Experiment, calibration
+from alkit.data import ImageSet
 from alkit.data.registry import DATASETS, DatasetEntry, load_for, pool_facts
 from alkit.errors import ConfigError
 from alkit.evaluate_cycle import evaluate_cycle
+from alkit.learner import pool_after
 from alkit.methods import METHODS
 from alkit.models import Network, build_network
-from alkit.objectives import OBJECTIVES, Batch, objective_of
+from alkit.objectives import OBJECTIVES, Batch, objective_of, ranking_loss
 from alkit.pretext import make_task
 from alkit.quirks import QUIRKS
 from alkit.randomness import generator
-from alkit.strategies import Query, TensorPool, make_strategy
+from alkit.strategies import Query, TensorPool, make_strategy, vaal
 from alkit.strategies.coreset import k_center_greedy
 from alkit.strategies.hierarchical import HierarchicalSampler
-from alkit.training import detaches, learning_rate, predict
+from alkit.training import Trainer, detaches, learning_rate, predict
 
 Make = Callable[..., Experiment]
 
 IDS = [
     "warm_start",
     "lr_step_first",
+    "first_cycle_drop_last",
+    "ranking_bce",
     "detach_late",
     "ece_drops_full_confidence",
     "ts_fit_on_train",
@@ -45,6 +50,8 @@ IDS = [
     "imagenet_corner_pool",
     "random_with_replacement",
     "ranking_loss_for_all",
+    "vae_sequential_loaders",
+    "vae_kaiming_weights",
     "vae_train_mode_scoring",
     "rotation_four_passes",
     "string_sorted_losses",
@@ -117,6 +124,8 @@ def test_a_record_lists_the_state_of_every_quirk(tiny: Make, tmp_path: Path) -> 
     assert json.loads((tmp_path / "result.json").read_text())["quirks"] == {
         "warm_start": True,
         "lr_step_first": True,
+        "first_cycle_drop_last": True,
+        "ranking_bce": True,
         "ece_drops_full_confidence": True,
         "random_with_replacement": False,
         "ranking_loss_for_all": False,
@@ -174,6 +183,36 @@ def test_detach_late_lets_the_loss_module_shape_the_backbone_one_epoch_longer(ti
     assert first_epoch_that_differs(both(tiny, "detach_late", method="ll4al", epochs=5)) == 4
 
 
+def test_first_cycle_drop_last_trains_on_whole_batches_in_the_first_cycle_alone(tiny: Make) -> None:
+    """896 of 1,000 images in batches of 128; here 16 of 20 in batches of 8, and all 40 of the second cycle."""
+    for experiment, first in zip(both(tiny, "first_cycle_drop_last", batch_size=8), (20, 16), strict=True):
+        train, _ = load_for(experiment)
+        for cycle, indices, expected in ((1, torch.arange(20), first), (2, torch.arange(44), 44)):
+            network = build_network(experiment, train.shape, 10, generator(0, "weights"))
+            trainer = Trainer(network, train, indices, experiment, cycle)
+            drawn = [trainer._draw() for trainer.epoch in range(2)]
+            assert [len(set(draws.each["images"].tolist())) for draws in drawn] == [expected] * 2
+            assert not torch.equal(drawn[0].each["images"], drawn[1].each["images"])  # others are dropped each epoch
+    few = tiny(batch_size=64, quirks={"first_cycle_drop_last": True})  # less than a batch: there is nothing else
+    trainer = Trainer(build_network(few, train.shape, 10, generator(0, "w")), train, torch.arange(20), few, 1)
+    assert trainer._draw().sizes == [20]
+
+
+def test_ranking_bce_is_the_cross_entropy_of_the_difference_s_sigmoid(tiny: Make) -> None:
+    """Pairs (0, 3) and (1, 2): ℓ̂ differ by 2 and −1, the losses say "higher" and, being equal, not "higher"."""
+    predicted, losses = torch.tensor([3.0, 0.5, 1.5, 1.0]), torch.tensor([2.0, 1.0, 1.0, 0.5])
+    expected = (-math.log(1 / (1 + math.exp(-2))) - math.log(1 - 1 / (1 + math.exp(1)))) / 2
+    assert float(ranking_loss(predicted, losses, bce=True)) == pytest.approx(expected)
+    assert float(ranking_loss(predicted, losses)) == pytest.approx((0 + 0) / 2)  # the hinge with margin 1
+    for method in ("ll4al", "margin"):
+        switches = {"ranking_loss_for_all": True} if method == "margin" else {}
+        means = [
+            next(iter(ActiveLearner(tiny(method=method, epochs=1, quirks=switches | {"ranking_bce": state}))))
+            for state in (False, True)
+        ]
+        assert means[0]["train_loss"] != means[1]["train_loss"]
+
+
 def test_ranking_loss_for_all_trains_a_loss_module_beside_every_baseline(tiny: Make) -> None:
     corrected, released = both(tiny, "ranking_loss_for_all", method="margin", epochs=1)
     assert (objective_of(corrected), objective_of(released)) == ("cross_entropy", "loss_prediction")
@@ -202,6 +241,7 @@ def test_mean_reduced_weights_forgets_whose_loss_a_weight_is_for(tiny: Make) -> 
 
 def test_imagenet_corner_pool_sees_one_corner_of_the_last_map(tiny: Make) -> None:
     parameters = {"dataset": "imagenet", "stem": "imagenet", "width": 2}
+    released = tiny(**parameters, method="ll4al", quirks={"imagenet_corner_pool": True})
     image = torch.rand(1, 3, 224, 224, generator=generator(0, "image"))
     for experiment, size in zip(both(tiny, "imagenet_corner_pool", **parameters), (7, 4), strict=True):
         model: Any = build_network(experiment, (3, 224, 224), 10, generator(0, "weights")).backbone.eval()
@@ -210,6 +250,16 @@ def test_imagenet_corner_pool_sees_one_corner_of_the_last_map(tiny: Make) -> Non
         assert maps[-1].shape[2:] == (7, 7)
         torch.testing.assert_close(features, maps[-1][:, :, :size, :size].mean((2, 3)))
         assert not torch.allclose(maps[-1].mean((2, 3)), maps[-1][:, :, :4, :4].mean((2, 3)))
+
+    network = build_network(released, (3, 224, 224), 10, generator(0, "weights"), with_loss_module=True)
+    module: Any = network.loss_module
+    with torch.no_grad():
+        maps = model.stages(image)[2]
+        windows = [stage[:, :, :side, :side] for stage, side in zip(maps, (32, 16, 8, 4), strict=True)]
+        assert [stage.shape[2] for stage in maps] == [56, 28, 14, 7]
+        pooled = [F.avg_pool2d(part, side)[:, :, 0, 0] for part, side in zip(windows, (32, 16, 8, 4), strict=True)]
+        hidden = [F.relu(branch(part)) for branch, part in zip(module.branches, pooled, strict=True)]
+        torch.testing.assert_close(module(maps), module.linear(torch.cat(hidden, 1)).squeeze(1))
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------
@@ -243,42 +293,116 @@ def test_ts_fit_on_train_fits_the_temperature_on_the_training_images(tiny: Make)
             assert (len(trained_on), len(held_out)) == (18, 2)
             assert not set(trained_on.tolist()) & set(held_out.tolist())
         assert learner.network is not None
-        logits = predict(learner.network, learner.train, held_out, experiment)
-        assert record["temperature"] == pytest.approx(calibration.fit_temperature(logits, learner.labels[held_out]))
+        logits = predict(learner.network, learner.train, held_out, experiment).double()
+        truth = learner.labels[held_out]
+        on_test = predict(learner.network, learner.test, experiment=experiment).double()
+        bare, scaled = (
+            errors_of(on_test / t, learner.test.labels, experiment.ece_bins) for t in (1, record["temperature"])
+        )
+        if experiment.quirk("ts_fit_on_train"):
+            assert record["temperature"] == pytest.approx(one_lbfgs_call(logits, truth), rel=1e-3)
+            assert (record["ece"], record["oe"]) == pytest.approx(bare)
+            assert (record["ece_with_temperature"], record["oe_with_temperature"]) == pytest.approx(scaled)
+        else:
+            assert record["temperature"] == pytest.approx(calibration.fit_temperature(logits, truth))
+            assert (record["ece"], record["oe"]) == pytest.approx(scaled)
+            assert "ece_with_temperature" not in record
+
+
+def errors_of(logits: torch.Tensor, labels: torch.Tensor, bins: int) -> tuple[float, float]:
+    confidence, predicted = logits.softmax(1).max(1)
+    errors = calibration.calibration_errors(confidence, predicted == labels, bins)
+    return errors.ece, errors.oe
+
+
+def one_lbfgs_call(logits: torch.Tensor, labels: torch.Tensor, lr: float = 0.01, iterations: int = 50) -> float:
+    """L-BFGS in one number, without a line search, from its definition.
+
+    The inverse curvature is that of the last secant that rises, 1 before there is one. The first step is at most lr
+    long. It ends where nearly nothing is left.
+    """
+
+    def slope(t: float) -> float:
+        value = torch.tensor(t, dtype=torch.float64, requires_grad=True)
+        (found,) = torch.autograd.grad(F.cross_entropy(logits / value, labels), value)
+        return float(found)
+
+    t, g, inverse = 1.5, slope(1.5), 1.0
+    for iteration in range(iterations):
+        step = -g * inverse * lr * (1.0 if iteration else min(1.0, 1.0 / abs(g)))
+        if abs(g) <= 1e-7 or abs(step) < 1e-9:
+            break
+        old, t = g, t + step
+        g = slope(t)
+        if step * (g - old) > 1e-10:  # a secant that curves upwards
+            inverse = step / (g - old)
+    return t
+
+
+def test_ts_fit_on_train_softens_a_model_that_knows_its_images_by_heart() -> None:
+    """The optimum is T at its lower bound, which sharpens; the program's short way stays above 1."""
+    logits = 8 * F.one_hot(torch.arange(40) % 10, 10).double()
+    assert calibration.fit_temperature(logits, torch.arange(40) % 10) < 0.5
+    assert calibration.fit_temperature_briefly(logits, torch.arange(40) % 10) > 1.2
 
 
 # --- the query -------------------------------------------------------------------------------------------------------
 
 
-def test_random_with_replacement_repeats_draws_and_loses_candidates(tiny: Make) -> None:
+def test_random_with_replacement_repeats_draws_and_puts_labelled_images_back(tiny: Make) -> None:
     corrected, released = both(tiny, "random_with_replacement", budget=60)
-    answer = ask(corrected, 12)
-    assert len(set(answer.indices.tolist())) == 12
-    assert answer.discarded is None
-    answer = ask(released, 12)
+    answer = ask(corrected, 5)
+    assert len(set(answer.indices.tolist())) == 5
+    assert answer.returned is None
+    answer = ask(released, 5)
     candidates = set(made_pool().candidates.tolist())
-    asked = set(answer.indices.tolist())
-    assert len(answer.indices) == 12
-    assert len(asked) < 12
-    assert answer.discarded is not None
-    assert set(answer.discarded.tolist()) == candidates - asked  # a budget of all draws: what they missed is lost
+    assert answer.returned is not None
+    assert (len(answer.indices), len(answer.returned)) == (5, len(candidates) - 5)  # all draws, no more, no less
+    drawn = torch.cat([answer.returned, answer.indices])
+    assert candidates > set(drawn.tolist())  # some were never drawn, and leave the pool
+    assert torch.equal(answer.utilities, torch.bincount(drawn, minlength=100)[made_pool().candidates].double())
     learner = ActiveLearner(released)
     record = list(learner)[-1]
     assert record["labelled"] == 80
     assert len(torch.unique(learner.state.labelled)) < 80
+    assert learner.state.left is not None
+    assert len(learner.state.left) == 180 - 60
+    assert set(learner.state.left.tolist()) & set(learner.state.labelled.tolist())
+
+
+@pytest.mark.parametrize(("cycles", "different", "around"), [(5, 4695, 25), (10, 8695, 30)])
+def test_random_with_replacement_buys_as_many_different_images_as_the_program(
+    tiny: Make, cycles: int, different: int, around: int
+) -> None:
+    """Of 5,000 and 10,000 labels: counted by running the program's own rule; here the mean over eight seeds."""
+    strategy = make_strategy(tiny(quirks={"random_with_replacement": True}, subset=10_000, pool_size=None))
+    found = []
+    for seed in range(8):
+        order = torch.randperm(50_000, generator=generator(seed, "first"))
+        bought, pool = [order[:1000]], order[1000:].sort().values
+        for cycle in range(1, cycles):
+            candidates = strategy.candidates(pool, cycle, generator(seed, "subset", cycle))
+            empty = torch.empty(0, dtype=torch.int64)
+            answer = strategy.query(TensorPool(candidates, empty, empty, 10), 1000, generator(seed, "query", cycle))
+            assert answer.returned is not None
+            bought.append(answer.indices)
+            pool = pool_after(pool, candidates, answer.returned)
+            assert len(pool) == 50_000 - 1000 * (cycle + 1)
+        found.append(len(torch.unique(torch.cat(bought))))
+    assert sum(found) / len(found) == pytest.approx(different, abs=around)
 
 
 def test_hsamp_integer_cost_prunes_otherwise(tiny: Make) -> None:
-    """Eight leaves in a balanced tree; with fractions cut off, the split that pays is not seen."""
+    """Eight leaves in a balanced tree, seven of one class: only cut-off costs below make a split look as if it paid."""
     children = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13)]
     prunings, costs = [], []
     for integer in (False, True):
         sampler = HierarchicalSampler(children, 2, integer_cost=integer)
-        for leaf, label in enumerate([0, 1, 1, 1]):
+        for leaf, label in enumerate([0] * 7):
             sampler.observe(leaf, label)
         prunings.append(sampler.pruning)
         costs.append(sampler.cost)
-    assert prunings == [{0, 1, 9, 13}, {14}]
+    assert prunings == [{14}, {12, 13}]
     assert costs[1].dtype == np.int64
     asked = []
     for experiment in both(tiny, "hsamp_integer_cost", method="hierarchical"):
@@ -326,6 +450,68 @@ def test_vae_train_mode_scoring_lets_an_image_s_score_depend_on_its_batch(tiny: 
         assert torch.allclose(alone, among, atol=1e-5) != train_mode
     corrected, released = both(tiny, "vae_train_mode_scoring", method="vaal")
     assert not torch.equal(ask(corrected).utilities, ask(released).utilities)
+
+
+def test_vae_train_mode_scoring_does_not_go_by_the_order_of_the_pool(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files sorted by class must not make batches of one class: the candidates are scored in an order drawn."""
+    released = tiny(method="vaal", batch_size=4, quirks={"vae_train_mode_scoring": True})
+    seen, scored = [], vaal.labelled_logits
+
+    def note(vae: Any, discriminator: Any, images: Any, indices: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(indices.tolist())
+        return scored(vae, discriminator, images, indices, *rest)
+
+    monkeypatch.setattr(vaal, "labelled_logits", note)
+    for seed in range(2):
+        make_strategy(released).query(made_pool(), 4, generator(seed, "quirks"))
+    assert sorted(seen[0]) == sorted(seen[1]) == made_pool().candidates.tolist()
+    assert len({tuple(order) for order in [*seen, made_pool().candidates.tolist()]}) == 3
+
+
+def test_vae_sequential_loaders_shows_the_images_in_one_order_again_and_again(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a loader without shuffling that is begun anew when it is through: 10 images in batches of 4."""
+    loader = [batch.tolist() for batch in torch.utils.data.DataLoader(torch.arange(10), batch_size=4)]  # type: ignore[arg-type]
+    assert [part.tolist() for part in vaal.batches_in_order(10, 7, 4)] == [*loader, *loader, *loader][:7]
+    shuffled = vaal.batches_of(10, 7, 4, generator(0, "b"))
+    assert {len(part) for part in shuffled} == {4}
+    shown: list[list[list[int]]] = []
+    stream = ImageSet.stream
+
+    def note(self: ImageSet, batches: Any, *rest: Any) -> Any:
+        shown.append([part.tolist() for part in batches])
+        return stream(self, batches, *rest)
+
+    monkeypatch.setattr(ImageSet, "stream", note)
+    for experiment in both(tiny, "vae_sequential_loaders", method="vaal", batch_size=4):
+        make_strategy(experiment).query(made_pool(labelled=6), 4, generator(0, "quirks"))
+    # of each experiment: the labelled images' batches, the candidates', and the candidates' that are scored
+    orders = [[place for batch in batches for place in batch] for batches in shown]
+    labelled, count = made_pool(labelled=6).labelled.tolist(), len(made_pool().candidates)
+    candidates = orders[4][:count]
+    assert orders[3] == (labelled * len(orders[3]))[: len(orders[3])]  # in the order bought
+    assert orders[4] == (candidates * len(orders[4]))[: len(orders[4])]
+    assert orders[0] != (labelled * len(orders[0]))[: len(orders[0])]
+    assert sorted(candidates) == made_pool().candidates.tolist()
+
+
+def test_vae_kaiming_weights_are_normal_of_variance_two_over_the_inputs(tiny: Make) -> None:
+    corrected, released = both(tiny, "vae_kaiming_weights", method="ta_vaal", vae_width=64, vae_latent=32)
+    for experiment in (corrected, released):
+        strategy: Any = make_strategy(experiment)
+        vae, discriminator = strategy._networks(made_images(4, (3, 32, 32), 2), True, generator(0, "k"))
+        for layer in (vae.encoder[3], vae.decoder[0], discriminator.layers[0], discriminator.layers[2]):
+            inputs = layer.weight[0].numel()
+            normal = abs(float(layer.weight.detach().std()) * math.sqrt(inputs / 2) - 1) < 0.1
+            normal &= float(layer.weight.detach().abs().max()) > 2.5 * math.sqrt(2 / inputs)  # not a uniform draw
+            assert normal == experiment.quirk("vae_kaiming_weights")
+            assert (layer.bias is None or not layer.bias.any()) == normal or layer.bias is None
+        for layer in (vae.mu, vae.log_variance):  # the program's loop passes these by
+            assert float(layer.weight.detach().abs().max()) <= 1 / math.sqrt(layer.in_features)
+            assert layer.bias.any()
 
 
 def test_random_scores_per_batch_gives_images_of_a_batch_the_same_chance(tiny: Make) -> None:

@@ -12,21 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alkit.data.crop import AREA, ASPECT, TRIES, fallback
+
 PADDING = 4
 
 
 def draw(kind: str, count: int, generator: torch.Generator) -> Tensor | None:
-    """Uniform numbers (count, 5) in 0..1 that decide the augmentation of `count` images; None for `none`.
+    """Uniform numbers (count, k) in 0..1 that decide the augmentation of `count` images; None for `none`.
 
-    Columns: row offset, column offset, flip, and for random-resized crops area and aspect.
+    Columns: row offset, column offset, flip, and area and aspect: two unused ones, or for random-resized crops those of
+    ten tries.
     """
     if kind == "none":
         return None
-    return torch.rand(count, 5, generator=generator, device=generator.device)
+    tries = TRIES if kind == "resized_crop_flip" else 1
+    return torch.rand(count, 3 + 2 * tries, generator=generator, device=generator.device)
 
 
 def apply(images: Tensor, kind: str, draws: Tensor) -> Tensor:
-    """uint8 images (B, C, H, W), each cropped and flipped as its row of `draws` (B, 5) says."""
+    """uint8 images (B, C, H, W), each cropped and flipped as its row of `draws` (B, k) says."""
     if kind in ("crop_flip", "crop"):
         return crop_flip(images, draws, flip=kind == "crop_flip")
     if kind == "resized_crop_flip":
@@ -66,18 +70,41 @@ def crop_flip(images: Tensor, draws: Tensor, flip: bool = True, padding: int = P
 def resized_crop_flip(images: Tensor, draws: Tensor) -> Tensor:
     """Crop 8% to 100% of the area at an aspect of 3/4 to 4/3, resize back, mirror half (RandomResizedCrop)."""
     height, width = images.shape[2:]
-    area = 0.08 + 0.92 * draws[:, 3]
-    aspect = torch.exp((2 * draws[:, 4] - 1) * math.log(4 / 3))
-    crop_w = (area * aspect).sqrt().clamp(max=1.0)
-    crop_h = (area / aspect).sqrt().clamp(max=1.0)
-    centre_y = (2 * draws[:, 0] - 1) * (1 - crop_h)
-    centre_x = (2 * draws[:, 1] - 1) * (1 - crop_w)
+    left, top, across, down = (part.float() for part in crop_boxes(width, height, draws))
+    centre_x, centre_y = (2 * left + across) / width - 1, (2 * top + down) / height - 1
     sign = torch.where(draws[:, 2] < 0.5, -1.0, 1.0)
     zero = torch.zeros_like(sign)
-    theta = torch.stack([torch.stack([sign * crop_w, zero, centre_x], 1), torch.stack([zero, crop_h, centre_y], 1)], 1)
+    rows = [[sign * (across / width), zero, centre_x], [zero, down / height, centre_y]]
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
     grid = F.affine_grid(theta, [len(images), images.shape[1], height, width], align_corners=False)
     sampled = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
     return sampled.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def crop_boxes(width: int, height: int, draws: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, top, width and height, each (B,) whole pixels, of the random-resized crops of `draws` (B, 3 + 2k).
+
+    torchvision's rule: of k tries of area and aspect the first that fits, at a place drawn; where none fits the largest
+    centred box within the aspects. `crop.crop_box` is the same for one image.
+    """
+    numbers = draws.double() if draws.device.type != "mps" else draws
+    area = (AREA[0] + (AREA[1] - AREA[0]) * numbers[:, 3::2]) * (width * height)
+    aspect = torch.exp((2 * numbers[:, 4::2] - 1) * math.log(ASPECT))
+    across, down = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (across > 0) & (across <= width) & (down > 0) & (down <= height)
+    failed = (fits.cumsum(1) == 0).sum(1, keepdim=True)
+    chosen, found = failed.clamp(max=fits.shape[1] - 1), failed[:, 0] < fits.shape[1]
+    wide, tall = fallback(width, height)
+    across = torch.where(found, across.gather(1, chosen)[:, 0], float(wide))
+    down = torch.where(found, down.gather(1, chosen)[:, 0], float(tall))
+    top = torch.where(found, place(numbers[:, 0], height - down), float((height - tall) // 2))
+    left = torch.where(found, place(numbers[:, 1], width - across), float((width - wide) // 2))
+    return left, top, across, down
+
+
+def place(uniform: Tensor, room: Tensor) -> Tensor:
+    """A whole number from 0 to `room`, each as likely, for each number in 0..1."""
+    return torch.minimum((uniform * (room + 1)).floor(), room)
 
 
 def resize_centre(images: Tensor, size: int) -> Tensor:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alkit.data import depth
+from alkit.data.crop import crop_box
 from alkit.data.depth import Scales, Span
 from alkit.errors import DataError
 
@@ -84,7 +85,7 @@ def decode(path: Path, size: int, channels: int, scales: Scales | None = None) -
 def decode_for_batch(
     path: Path, size: int, channels: int, draws: Sequence[float] | None, scales: Scales | None = None
 ) -> Bytes:
-    """The image as (size, size, channels): the centre of it, or the random-resized crop of `draws` (5 numbers in 0..1).
+    """The image as (size, size, channels): the centre of it, or the random-resized crop of `draws` (in 0..1).
 
     As the usual ImageNet pipelines do, the EXIF orientation is not applied. `scales` are those of images of more than 8
     bits. Raises `ImageFileError`.
@@ -108,18 +109,6 @@ def decode_for_batch(
                 return pixels[:, ::-1] if draws[2] < 0.5 else pixels
     except _BROKEN as error:
         raise _refused(path, error) from None
-
-
-def crop_box(width: int, height: int, draws: Sequence[float]) -> tuple[float, float, float, float]:
-    """(left, top, width, height) of a crop of 8% to 100% of the area at an aspect of 3/4 to 4/3, kept in the image.
-
-    `draws` are row offset, column offset, flip (unused here), area and aspect, each uniform in 0..1.
-    """
-    area = (0.08 + 0.92 * draws[3]) * width * height
-    aspect = math.exp((2 * draws[4] - 1) * math.log(4 / 3))
-    across = min(math.sqrt(area * aspect), float(width))
-    down = min(math.sqrt(area / aspect), float(height))
-    return draws[1] * (width - across), draws[0] * (height - down), across, down
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:

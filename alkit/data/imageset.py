@@ -97,7 +97,7 @@ class ImageSet:
         return not self.pixels.prefetch
 
     def augmented(self, images: Tensor, kind: str, draws: Tensor | None) -> Tensor:
-        """uint8 images (B, C, H, W) after augmentation `kind` with `draws` (B, 5); as they are without draws."""
+        """uint8 images (B, C, H, W) after augmentation `kind` with `draws` (B, k); as they are without draws."""
         return images if draws is None or kind == "none" else augment.apply(images, kind, draws)
 
     def stream(

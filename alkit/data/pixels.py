@@ -27,7 +27,7 @@ class Pixels(Protocol):
     """Where pixels live: in memory (on the device), in a memory-mapped file, or in image files to decode.
 
     `shape` is (N, C, H, W). `take` returns uint8 (B, C, H, W) for int64 `indices` (B,); `crops` are the
-    random-resized-crop draws (B, 5) of `augment.draw`, used only by pixels that decode files (`decodes` is true).
+    random-resized-crop draws (B, k) of `augment.draw`, used only by pixels that decode files (`decodes` is true).
     `prefetch` is how many batches are worth preparing ahead in threads: 0 where pixels are already on the device.
     """
 

@@ -86,8 +86,9 @@ def build_network(
         backbone: Any = build_backbone(experiment, image_shape, num_classes)
         if not with_loss_module:
             return Network(backbone)
-        from alkit.models.lossnet import LossNet
+        from alkit.models.lossnet import CORNER, LossNet
 
-        return Network(backbone, LossNet(backbone.stage_channels))
+        windows = CORNER if experiment.quirk("imagenet_corner_pool") else None
+        return Network(backbone, LossNet(backbone.stage_channels, windows=windows))
 
     return seeded(make, generator)

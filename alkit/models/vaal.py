@@ -88,6 +88,19 @@ class Discriminator(nn.Module):
         return logits
 
 
+def begin_kaiming(vae: VAE, discriminator: Discriminator) -> None:
+    """Kaiming's normal weights, biases of 0, as released programs begin (quirk `vae_kaiming_weights`).
+
+    Theirs pass by the code's two layers and the transposed convolutions, which keep torch's own.
+    """
+    for part in (vae.encoder, vae.decoder, discriminator):
+        for layer in part.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+
 def join(code: Tensor, condition: Tensor | None, wanted: bool) -> Tensor:
     """The code (B, latent) with the condition (B,) as one more column where the network was made for one."""
     if wanted != (condition is not None):

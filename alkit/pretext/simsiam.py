@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alkit.data import augment
+from alkit.data.crop import TRIES
 from alkit.pretext.base import PretextTask, Scores, register
 from alkit.randomness import generator
 
 PAIRS = 4
 """Pairs of views that an image's recorded loss is averaged over."""
-_COLUMNS = 7  # five of a random-resized crop and flip, brightness, contrast
+_COLUMNS = 5 + 2 * TRIES  # brightness, contrast, and a random-resized crop with its flip
 
 
 class _Siamese(nn.Module):
@@ -74,9 +75,9 @@ class SimSiam(PretextTask):
 
 
 def view(images: Tensor, draws: Tensor) -> Tensor:
-    """uint8 images (B, C, H, W), each cropped, mirrored, brightened and stretched as its row of `draws` (B, 7) says."""
-    cropped = augment.resized_crop_flip(images, draws[:, :5]).float()
-    brightness, contrast = (0.6 + 0.8 * draws[:, column, None, None, None] for column in (5, 6))
+    """uint8 images (B, C, H, W), each cropped, mirrored, brightened and stretched as its row of `draws` (B, k) says."""
+    cropped = augment.resized_crop_flip(images, draws[:, 2:]).float()
+    brightness, contrast = (0.6 + 0.8 * draws[:, column, None, None, None] for column in (0, 1))
     brighter = cropped * brightness
     middle = brighter.mean((1, 2, 3), keepdim=True)
     return ((brighter - middle) * contrast + middle).round().clamp(0, 255).to(torch.uint8)

@@ -24,14 +24,14 @@ class Query:
 
     `indices` (budget,) int64 are images of the data set in the order they are asked for; `utilities` (n,) is one
     number a candidate, the highest asked first where the strategy is a ranking. `masses` (budget,) is the
-    probability with which each was drawn, for strategies that draw from a proposal. `discarded` are images that
-    leave the pool without a label (only under a quirk).
+    probability with which each was drawn, for strategies that draw from a proposal. `returned` are what goes
+    back into the pool of the candidates, with repeats, where that is not what was not asked for (only under a quirk).
     """
 
     indices: Tensor
     utilities: Tensor
     masses: Tensor | None = None
-    discarded: Tensor | None = None
+    returned: Tensor | None = None
 
 
 class Pool:

@@ -98,8 +98,9 @@ class HierarchicalSampler:
 
     After each `observe(leaf, label)`: `pruning`, the set of nodes that partition the leaves; `best_label` (2n − 1,)
     int64, −1 for none; `cost` (2n − 1,), the leaves that may be mislabelled below a node; `lower` and `upper`
-    (2n − 1, C), bounds of the class counts. `integer_cost` cuts off the fractions of costs, as a released program
-    does. Nodes above the pruning are no longer updated. Work is O(C) a node of the observed leaf's path.
+    (2n − 1, C), bounds of the class counts. `integer_cost` cuts off a cost's fraction when it is stored, as a released
+    program does; what the children's costs are compared with keeps its own. Nodes above the pruning are no longer
+    updated. Work is O(C) a node of the observed leaf's path.
 
     Raises `ValueError` for children that are not a binary tree, and for a label or leaf that cannot be observed.
     """
@@ -176,13 +177,13 @@ class HierarchicalSampler:
         weight = self.weight[path] = np.where(best < 0, sizes, sizes - lower[np.arange(len(path)), best])
         cost, below = self._cost, self._below
         for node, label, own in zip(path.tolist(), best.tolist(), weight.tolist(), strict=True):
-            cost[node] = int(own) if self.integer_cost else own
             children = below[node]
             if children is not None and label >= 0:
                 both = cost[children[0]] + cost[children[1]]
-                if both < cost[node]:
-                    cost[node] = both
+                if both < own:
+                    own = both
                     self.split[node] = True
+            cost[node] = int(own) if self.integer_cost else own  # cut off as it is stored, not before
 
     def _replace(self, node: int) -> None:
         """Put the unsplit descendants of `node` in its place."""

@@ -111,7 +111,8 @@ class Random(Strategy):
     """A uniform draw.
 
     The quirk `random_with_replacement` draws as many times as there are candidates, with repeats, and asks for the
-    last `budget` draws; candidates that were never drawn leave the pool.
+    last `budget` draws. The other draws are what goes back into the pool, labelled images among them; candidates that
+    were never drawn leave it.
     """
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
@@ -120,7 +121,7 @@ class Random(Strategy):
             return top_query(pool, random_utilities(count, generator), budget)
         drawn = torch.randint(count, (count,), generator=generator)
         seen = torch.bincount(drawn, minlength=count)
-        return Query(pool.candidates[drawn[-budget:]], seen.double(), discarded=pool.candidates[seen == 0])
+        return Query(pool.candidates[drawn[-budget:]], seen.double(), returned=pool.candidates[drawn[:-budget]])
 
 
 @register("calibrated")

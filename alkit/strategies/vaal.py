@@ -15,6 +15,7 @@ from torch import Tensor
 from alkit.data import ImageSet
 from alkit.errors import TrainingError
 from alkit.models import VAE, Discriminator, seeded
+from alkit.models.vaal import begin_kaiming
 from alkit.strategies.base import Pool, Query, Strategy, register, top
 
 
@@ -46,6 +47,15 @@ def batches_of(count: int, steps: int, size: int, generator: torch.Generator) ->
     return torch.cat(order)[: steps * size].view(steps, size)
 
 
+def batches_in_order(count: int, steps: int, size: int) -> list[Tensor]:
+    """Positions below `count` for each of `steps` steps: passes in their order, each with its smaller last batch.
+
+    The quirk `vae_sequential_loaders`.
+    """
+    one = torch.arange(count).split(size)
+    return [one[step % len(one)] for step in range(steps)]
+
+
 def step_count(labelled: int, candidates: int, epochs: int, batch_size: int) -> int:
     """(|L| + |S|)·epochs / batch, at least 1."""
     return max(1, (labelled + candidates) * epochs // batch_size)
@@ -65,19 +75,28 @@ def train_vaal(
     lr: float = 5e-4,
     beta: float = 1.0,
     adversarial: float = 1.0,
+    in_order: bool = False,
 ) -> None:
     """Train both networks, in turn, for `steps` steps on the images `labelled` (m,) and `unlabelled` (n,) of `images`.
 
     `ranks` are the predicted losses (m,) and (n,) that condition both. `generator` is on the CPU: batches and the
-    noise of the codes come from it. Nothing is read back from the device.
+    noise of the codes come from it. With `in_order` the images come as they stand (`batches_in_order`). Nothing is read
+    back from the device.
     """
     device = images.device
     size = max(2, batch_size)
-    places = [batches_of(len(labelled), steps, size, generator), batches_of(len(unlabelled), steps, size, generator)]
+    places = [
+        batches_in_order(len(part), steps, size) if in_order else list(batches_of(len(part), steps, size, generator))
+        for part in (labelled, unlabelled)
+    ]
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-    indices = [labelled.cpu()[places[0]].to(device), unlabelled.cpu()[places[1]].to(device)]
-    streams = [images.stream(list(part)) for part in indices]
-    conditions = [r.to(device)[p.to(device)] for r, p in zip(ranks, places, strict=True)] if ranks else None
+    sizes = [[len(batch) for batch in batches] for batches in places]
+    flat = [torch.cat(batches).to(device) for batches in places]
+    streams = [
+        images.stream(part.to(device)[chosen].split(counts))
+        for part, chosen, counts in zip((labelled, unlabelled), flat, sizes, strict=True)
+    ]
+    conditions = [r.to(device)[p].split(s) for r, p, s in zip(ranks, flat, sizes, strict=True)] if ranks else None
     optimizers = [torch.optim.Adam(network.parameters(), lr) for network in (vae, discriminator)]
     vae.train()
     discriminator.train()
@@ -144,18 +163,26 @@ class Vaal(Strategy):
         conditional = experiment.row.strategy == "ta_vaal"
         ranks = (pool.labelled_predicted_loss, pool.predicted_loss) if conditional else None
         vae, discriminator = self._networks(images, conditional, generator)
+        in_order, train_mode = experiment.quirk("vae_sequential_loaders"), experiment.quirk("vae_train_mode_scoring")
+        # the programs shuffle the candidates once: their own order may go by class, and so would a batch's statistics
+        shuffles = in_order or train_mode
+        order = torch.randperm(len(pool.candidates), generator=generator) if shuffles else None
+        candidates, theirs = pool.candidates, ranks[1] if ranks else None
+        if order is not None:
+            candidates = candidates[order.to(candidates.device)]
+            theirs = None if theirs is None else theirs[order.to(theirs.device)]
         train_vaal(
-            vae, discriminator, images, pool.labelled, pool.candidates, generator, ranks,
+            vae, discriminator, images, pool.labelled, candidates, generator,
+            None if ranks is None or theirs is None else (ranks[0], theirs),
             steps=step_count(
                 len(pool.labelled), len(pool.candidates), experiment.vae_epochs, experiment.batch_size
             ),
             batch_size=experiment.batch_size, lr=experiment.vae_lr, beta=experiment.vae_beta,
-            adversarial=experiment.vae_adversarial,
+            adversarial=experiment.vae_adversarial, in_order=in_order,
         )  # fmt: skip
-        logits = labelled_logits(
-            vae, discriminator, images, pool.candidates, ranks[1] if ranks else None,
-            experiment.batch_size, experiment.quirk("vae_train_mode_scoring"),
-        )  # fmt: skip
+        logits = labelled_logits(vae, discriminator, images, candidates, theirs, experiment.batch_size, train_mode)
+        if order is not None:
+            logits = logits[order.argsort().to(logits.device)]
         if not logits.isfinite().all():
             raise TrainingError(f"{experiment.method}: the scores are not numbers; a lower vae_lr may help")
         chosen = top(-logits, budget).to(pool.candidates.device)
@@ -165,10 +192,11 @@ class Vaal(Strategy):
         experiment = self.experiment
 
         def make() -> torch.nn.ModuleList:
-            return torch.nn.ModuleList([
-                VAE(images.shape, experiment.vae_latent, experiment.vae_width, conditional),
-                Discriminator(experiment.vae_latent, conditional),
-            ])  # fmt: skip
+            vae = VAE(images.shape, experiment.vae_latent, experiment.vae_width, conditional)
+            discriminator = Discriminator(experiment.vae_latent, conditional)
+            if experiment.quirk("vae_kaiming_weights"):
+                begin_kaiming(vae, discriminator)
+            return torch.nn.ModuleList([vae, discriminator])
 
         vae, discriminator = seeded(make, generator).to(images.device)
         assert isinstance(vae, VAE)
