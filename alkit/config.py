@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from alkit.errors import ConfigError, nearest
 from alkit.methods import METHODS, Method, get_method
+from alkit.own_module import import_own, look_in
 from alkit.quirks import quirk_states
 from alkit.study_yaml import read_yaml
 
@@ -40,7 +41,8 @@ DATA_OPTIONS = (
 ECE_BINS = {"corrected": 15, "released": 100}
 """Bins of ECE and OE by the protocol, where `calibration_bins` does not say."""
 
-FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised"}
+FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised",
+                   "strategies"}  # fmt: skip
 """Parameters that cannot change a run's numbers, so that a run may go on with others."""
 
 
@@ -82,6 +84,9 @@ class Experiment(_Checked):
     )
 
     # the cycle
+    strategies: str | None = Field(
+        None, description="module of your own that adds strategies and methods, e.g. my_package.my_module"
+    )
     method: str = Field("random", description="row of the methods table (`alkit methods`)")
     label: Name | None = Field(None, description="what this run is called in its study; null: the method's id")
     seed: Seed = 0
@@ -182,6 +187,13 @@ class Experiment(_Checked):
     )
     quirks: dict[str, bool] = Field({}, description="state of single quirks (`alkit quirks`)")
 
+    @field_validator("strategies")
+    @classmethod
+    def _imported(cls, value: str | None) -> str | None:
+        if value is not None:
+            import_own(value)  # before `method` is looked at, which may be one of its
+        return value
+
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
@@ -206,6 +218,7 @@ class Experiment(_Checked):
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Experiment:
         """The experiment of a study file: its shared parameters, its first method and seed, then `overrides`."""
+        look_in(Path(path).parent)
         return Study.from_yaml(path).experiment(**overrides)
 
     @property
@@ -292,15 +305,19 @@ class Study(_Checked):
         return [key for key in cls.model_fields if key != "parameters"]
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> Study:
-        """Read a study file; whatever is wrong with it raises a `ConfigError` that begins with its path."""
+    def from_yaml(cls, path: str | Path, check: bool = True) -> Study:
+        """Read a study file; whatever is wrong with it raises a `ConfigError` that begins with its path.
+
+        Without `check` only the study's own keys are looked at: what its runs are called, not whether they can be had.
+        """
         path = Path(path)
         content = read_yaml(path)
         try:
             own = {key: content.pop(key) for key in cls.own_keys() if key in content}
             own.setdefault("study", path.stem)
             study = cls(**own, parameters=content)
-            study.check()
+            if check:
+                study.check()
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
         return study

@@ -23,7 +23,8 @@ import yaml
 from alkit.config import FREE_PARAMETERS, Experiment, Study
 from alkit.errors import CheckpointError, ConfigError, nearest
 from alkit.files import sha256, write_text
-from alkit.methods import METHODS
+from alkit.methods import METHODS, added_methods
+from alkit.own_module import look_in
 from alkit.paths import absolute, check_writable_as_text
 from alkit.pretext.settings import pretext_key
 from alkit.study_yaml import read_yaml
@@ -108,6 +109,7 @@ def make_plan(
     Raises an `AlkitError` of one line for the first thing that is wrong.
     """
     source = Path(source)
+    look_in(source.parent, Path.cwd())
     methods, seeds = list(methods or []), list(seeds or [])
     try:
         study = whole_study(Study.from_yaml(source), methods, seeds)
@@ -125,7 +127,7 @@ def make_plan(
             raise ConfigError(f"{source}: pretext_losses: {losses}: no such file")
     missing = [run.label for run in runs if not notebook_of(run.experiment.method).is_file()]
     if missing:
-        raise ConfigError(f"method: no notebook for '{missing[0]}' in {NOTEBOOKS / 'methods'}")
+        raise ConfigError(f"method: no notebook for '{missing[0]}' in {NOTEBOOKS}")
     return Plan(source, study, folder, runs)
 
 
@@ -178,8 +180,9 @@ def grid_run(study: Study, label: str, seed: int, folder: Path) -> GridRun:
 
 
 def notebook_of(method: str, notebooks: Path = NOTEBOOKS) -> Path:
-    """The notebook of a method. Only a row of the kit's own table names one, so nothing else can be run."""
-    return notebooks / "methods" / f"{METHODS[method].id}.ipynb"
+    """The notebook of a method: one's own methods share one. Nothing but a row of the table names a notebook."""
+    name = METHODS[method].id
+    return notebooks / ("own_method.ipynb" if name in added_methods() else f"methods/{name}.ipynb")
 
 
 def check_pools(plan: Plan, pool_facts: PoolFacts) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from alkit import __version__, deadline, devices
 from alkit.config import Experiment
 from alkit.data import ImageSet, images_for
 from alkit.data.identity import images_record
-from alkit.errors import OutOfTimeError
+from alkit.errors import ConfigError, OutOfTimeError
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
 from alkit.models import Network, build_network
 from alkit.objectives import objective_of
@@ -28,6 +29,7 @@ from alkit.pool import ModelPool
 from alkit.randomness import generator
 from alkit.run_folder import RunFolder
 from alkit.strategies import Query, make_strategy
+from alkit.strategies.base import check_query, check_tensor
 from alkit.training import Trainer, predict, to_device
 
 SCHEMA = 1
@@ -222,6 +224,8 @@ class ActiveLearner:
         count = min(experiment.initial, len(self.available))
         chosen = self.strategy.first_query(self.available, count)
         if chosen is not None:
+            with self._of_the_strategy():
+                check_tensor(chosen, "first_query", count, whole=True)
             return chosen
         order = self.available[torch.randperm(len(self.available), generator=generator(experiment.seed, "first query"))]
         if experiment.initial_balanced:
@@ -238,6 +242,8 @@ class ActiveLearner:
         experiment = self.experiment
         unlabelled = self._unlabelled()
         candidates = self.strategy.candidates(unlabelled, cycle, generator(experiment.seed, "subset", cycle))
+        with self._of_the_strategy():
+            check_tensor(candidates, "candidates", whole=True)
         budget = min(experiment.quota, len(candidates))
         if not budget:  # only hsamp_fixed_quota can empty the pool early
             self._buy(candidates, candidates, Query(candidates, candidates.double()))
@@ -246,9 +252,19 @@ class ActiveLearner:
             experiment, network, self.train, candidates, labelled, cycle,
             lambda index: int(self.labels[index]), temperature,
         )  # fmt: skip
-        answer = self.strategy.query(pool, budget, generator(experiment.seed, "query", cycle))
+        with self._of_the_strategy():
+            answer = self.strategy.query(pool, budget, generator(experiment.seed, "query", cycle))
+            check_query(answer, len(candidates), budget)
         self._check_query(answer, candidates, budget)
         self._buy(answer.indices.cpu(), candidates, answer)
+
+    @contextmanager
+    def _of_the_strategy(self) -> Iterator[None]:
+        """Within it, what is wrong is said to be the strategy's."""
+        try:
+            yield
+        except ConfigError as error:
+            raise ConfigError(f"the strategy '{self.experiment.row.strategy}': {error}") from None
 
     def _check_query(self, answer: Query, candidates: Tensor, budget: int) -> None:
         """The invariants of every cycle; a strategy that breaks one is at fault, not the user."""

@@ -94,7 +94,10 @@ METHODS: dict[str, Method] = {row.id: row for row in _ROWS}
 def get_method(name: str) -> Method:
     """The row `name`; `ConfigError` naming the nearest one if there is none."""
     if name not in METHODS:
-        raise ConfigError(f"method: no method '{name}'{nearest(name, METHODS)} (`alkit methods` lists them)")
+        raise ConfigError(
+            f"method: no method '{name}'{nearest(name, METHODS)} (`alkit methods` lists them); "
+            "one of your own needs `strategies: its_module`"
+        )
     return METHODS[name]
 
 

@@ -51,16 +51,17 @@ def parameters(namespace: dict[str, Any]) -> dict[str, Any]:
     return {name: namespace[name] for name in sorted(known | fields) if name in namespace}
 
 
-def experiment(namespace: dict[str, Any], method: str, own: Iterable[str] = ()) -> Experiment:
-    """The Experiment of a method's notebook; `own` are parameters of the notebook itself.
+def experiment(namespace: dict[str, Any], method: str | None = None, own: Iterable[str] = ()) -> Experiment:
+    """The Experiment of a method's notebook, or (`method` None) of the parameter `method`; `own` are parameters of the
+    notebook itself.
 
     Raises `ConfigError` for a parameter that does not exist or fit.
     """
     found = {k: v for k, v in parameters(namespace).items() if k not in _NOT_OF_THE_RUN.union(own)}
     asked = found.pop("method", method)
-    if asked != method:
+    if method is not None and asked != method:
         raise ConfigError(f"method: this is the notebook of '{method}', not of '{asked}'")
-    return Experiment(method=method, **found)
+    return Experiment(method=asked, **found)
 
 
 def images(namespace: dict[str, Any], dataset: str) -> tuple[ImageSet, ImageSet]:

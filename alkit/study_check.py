@@ -74,7 +74,7 @@ def begun_runs(folder: Path) -> Iterator[Begun]:
 
 def _study_before(folder: Path) -> Study | None:
     try:
-        return Study.from_yaml(folder / "study.yaml")
+        return Study.from_yaml(folder / "study.yaml", check=False)
     except AlkitError:
         return None
 

@@ -87,8 +87,16 @@ def text(identity: str, source: str) -> nbformat.NotebookNode:
     return new_markdown_cell(source, id=f"kit-{identity}")
 
 
+OWN = Method("own_method", "A method of one's own", "", "", "", "a method that a module of one's own adds")
+"""What stands for the methods of a study's `strategies`: one notebook runs them all."""
+
+
 def method_cells(method: Method) -> Cells:
     """The shared cells of a method's notebook, after its story."""
+    own = method is OWN
+    named = "experiment.method" if own else f'"{method.id}"'
+    title = "{experiment.row.title}" if own else method.title
+    given = 'strategies = None\nmethod = "random"\n' if own else ""
     return [
         text(
             "parameters-text",
@@ -97,15 +105,15 @@ def method_cells(method: Method) -> Cells:
             "With `out_dir`, the run leaves its record there and goes on where it was if it is interrupted; with "
             "`outputs_dir` (`outputs`, or on Colab `/content/drive/MyDrive/alkit`) in a folder of its own below that.",
         ),
-        code("parameters", 'dataset = "digits"\nseed = 0\nout_dir = None\noutputs_dir = None', ("parameters",)),
+        code("parameters", f'{given}dataset = "digits"\nseed = 0\nout_dir = None\noutputs_dir = None', ("parameters",)),
         text("run-text", "## Run"),
         code(
             "run",
-            f'experiment = notebook.experiment(globals(), method="{method.id}")\n'
+            f"experiment = notebook.experiment(globals(){'' if own else f', method={named}'})\n"
             "run = notebook.run(experiment, out_dir, outputs_dir)",
         ),
         text("curve-text", "## Accuracy against labels"),
-        code("curve", f'plots.accuracy_curve(run.records, "{method.id}");'),
+        code("curve", f"plots.accuracy_curve(run.records, {named});"),
         text(
             "reliability-text",
             "## Is it calibrated?\n\nOf the test images given a confidence of, say, 0.8, are 80% classified correctly? "
@@ -119,7 +127,7 @@ def method_cells(method: Method) -> Cells:
         code(
             "queries",
             "plots.query_grid(run.train, run.last_query[:40], "
-            f'title=f"{method.title}: bought for cycle {{len(run.records)}}");',
+            f'title=f"{title}: bought for cycle {{len(run.records)}}");',
         ),
         code("versions", "print(notebook.versions())"),
     ]
@@ -210,6 +218,7 @@ def wanted() -> dict[Path, Method | DatasetEntry | None]:
     """Every notebook of the kit: one a method, one a data set, and all others that are there."""
     folder = ROOT / "notebooks"
     made: dict[Path, Method | DatasetEntry | None] = {folder / "methods" / f"{m.id}.ipynb": m for m in METHODS.values()}
+    made[folder / f"{OWN.id}.ipynb"] = OWN
     made |= {folder / "datasets" / f"{entry.name}.ipynb": entry for entry in DATASETS.values()}
     there = [path for path in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
     return made | {path: None for path in there if path not in made}

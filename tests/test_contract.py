@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_strategy
 import pytest
 import torch
 from made_up import made_images, made_pool
 
-from alkit import ActiveLearner, Experiment
+from alkit import ActiveLearner, Experiment, methods
 from alkit.data import ImageSet
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.methods import METHODS
+from alkit.own_module import FOLDERS, import_own, look_in
 from alkit.pretext import with_pretext
 from alkit.randomness import generator
-from alkit.strategies import Query, TensorPool, make_strategy
+from alkit.strategies import Query, TensorPool, base, make_strategy
 
 Make = Callable[..., Experiment]
 
-every_method = pytest.mark.parametrize("method", list(METHODS))
+OWN = "second_guess"
+every_method = pytest.mark.parametrize("method", [*METHODS, pytest.param(OWN, id=f"{OWN}, as the documentation shows")])
 SHAPES = {"8x8 grey": (1, 8, 8), "28x28 grey": (1, 28, 28), "32x32 colour": (3, 32, 32), "64x64 colour": (3, 64, 64)}
 FAST = {"pool_size": None, "test_size": None, "epochs": 1, "batch_size": 8, "dataset": "made_up"}
+
+
+@pytest.fixture(autouse=True)
+def own_strategy_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """The strategy of docs/own_strategy.md, kept as a module as that page tells people to keep it."""
+    if getattr(request.node, "callspec", None) is not None and request.node.callspec.params.get("method") == OWN:
+        own_strategy.keep(tmp_path / "modules")
+        monkeypatch.setenv(FOLDERS, "")
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        monkeypatch.setattr(methods, "_ADDED", [])
+        tables: list[dict[str, Any]] = [METHODS, base._STRATEGIES]
+        for table in tables:
+            monkeypatch.setitem(table, OWN, None)
+            del table[OWN]
+        look_in(tmp_path / "modules")
+        monkeypatch.delitem(sys.modules, "my_package", raising=False)
+        monkeypatch.delitem(sys.modules, "my_package.my_module", raising=False)
+        import_own("my_package.my_module")
 
 
 # --- what the methods are given --------------------------------------------------------------------------------------

@@ -122,18 +122,20 @@ _STRATEGIES: dict[str, type[Strategy]] = {}
 def register(*names: str) -> Callable[[type[Strategy]], type[Strategy]]:
     """Class decorator: the strategy is called by one of `names` in the methods table.
 
-    A strategy defined in a notebook may be defined again, so that its cell can be run twice; any other double raises
-    `ValueError`.
+    A strategy of one's own may be defined again where it was defined, so that a notebook's cell can be run twice and a
+    module reloaded; any other double raises `ConfigError`.
     """
 
     def add(strategy: type[Strategy]) -> type[Strategy]:
-        notebook = strategy.__module__ == "__main__"
-        if notebook:
+        own = not strategy.__module__.startswith("alkit.")
+        if own:
             import_all()  # the kit's own names must be known to be refused
         for name in names:
             known = _STRATEGIES.get(name)
-            if known is not None and not (notebook and known.__module__ == "__main__"):
-                raise ValueError(f"two strategies are called '{name}'")
+            if known is not None and not (own and known.__module__ == strategy.__module__):
+                raise ConfigError(
+                    f"two strategies are called '{name}', in {known.__module__} and {strategy.__module__}"
+                )
         _STRATEGIES.update(dict.fromkeys(names, strategy))
         return strategy
 
@@ -159,6 +161,31 @@ def make_strategy(experiment: Experiment) -> Strategy:
     return _STRATEGIES[name](experiment)
 
 
+def check_tensor(value: object, name: str, length: int | None = None, whole: bool = False) -> None:
+    """Refuse what is not a tensor (length,) of numbers (`whole` ones); `ConfigError` says what was expected."""
+    kind = "whole numbers" if whole else "numbers"
+    wanted = f"a tensor ({'n' if length is None else length},) of {kind}"
+    if not isinstance(value, Tensor):
+        raise ConfigError(f"{name}: expected {wanted}, not a {type(value).__name__}")
+    if value.ndim != 1 or (length is not None and len(value) != length):
+        raise ConfigError(f"{name}: expected {wanted}, not one of shape {tuple(value.shape)}")
+    if value.dtype == torch.bool or value.is_complex() or (whole and value.is_floating_point()):
+        raise ConfigError(f"{name}: expected {wanted}, not of {str(value.dtype).removeprefix('torch.')}")
+
+
+def check_query(answer: object, candidates: int, budget: int) -> None:
+    """Refuse the answer of a strategy that is not a `Query` of tensors of the right shapes, in a sentence."""
+    if not isinstance(answer, Query):
+        raise ConfigError(
+            f"query: expected a Query, not a {type(answer).__name__}; `top_query(pool, utilities, budget)` makes one "
+            "that asks for the highest utilities, `Query(indices, utilities)` is any other"
+        )
+    check_tensor(answer.indices, "indices", budget, whole=True)
+    check_tensor(answer.utilities, "utilities", candidates)
+    if answer.masses is not None:
+        check_tensor(answer.masses, "masses", budget)
+
+
 def top(utilities: Tensor, budget: int) -> Tensor:
     """Positions (budget,) of the highest utilities, highest first; ties by lowest position. NaN is refused."""
     if torch.isnan(utilities).any():
@@ -167,7 +194,8 @@ def top(utilities: Tensor, budget: int) -> Tensor:
 
 
 def top_query(pool: Pool, utilities: Tensor, budget: int) -> Query:
-    """The query that asks for the candidates of highest utility (n,)."""
+    """The query that asks for the candidates of highest utility (n,). `ConfigError` for anything but such a tensor."""
+    check_tensor(utilities, "utilities", len(pool.candidates))
     chosen = top(utilities, budget).to(pool.candidates.device)
     return Query(pool.candidates[chosen], utilities)
 

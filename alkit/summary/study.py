@@ -49,7 +49,7 @@ class StudyFolder:
     def file(self) -> Study | None:
         """The study file, if the folder has one that can be read."""
         try:
-            return Study.from_yaml(self.path / "study.yaml")
+            return Study.from_yaml(self.path / "study.yaml", check=False)
         except AlkitError:
             return None
 
@@ -176,7 +176,7 @@ def same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def title_of(path: Path) -> str:
     """The title in the folder's study file, or the folder's name."""
     try:
-        return Study.from_yaml(path / "study.yaml").title or path.name
+        return Study.from_yaml(path / "study.yaml", check=False).title or path.name
     except AlkitError:
         return path.name
 
