@@ -242,6 +242,7 @@ def get_dataset(options: argparse.Namespace) -> int:
 
 def list_quirks(options: argparse.Namespace) -> int:
     from alkit.errors import ConfigError, nearest
+    from alkit.not_reproduced import NOT_REPRODUCED
     from alkit.quirks import QUIRKS, in_words
     from alkit.runner import aligned
 
@@ -249,7 +250,14 @@ def list_quirks(options: argparse.Namespace) -> int:
         rows = [["quirk", "seen in", "what the released program does, and its measured effect"]]
         for quirk in QUIRKS.values():
             changes = [f"accuracy {in_words(effect)}" for effect in quirk.effects if effect.measure == "accuracy"]
-            rows.append([quirk.id, ", ".join(quirk.programs), "\n".join([quirk.released, *changes])])
+            lines = [quirk.released, f"applies to {quirk.applies_to}", *changes]
+            rows.append([quirk.id, ", ".join(quirk.programs), "\n".join(lines)])
+        print(aligned(rows))
+        print("\nKnown and not reproduced\n")
+        rows = [["seen in", "methods", "what the released program does, and why the kit does not"]]
+        for known in NOT_REPRODUCED:
+            lines = [known.released, known.reason]
+            rows.append([", ".join(known.programs), ", ".join(known.methods), "\n".join(lines)])
         print(aligned(rows))
         return 0
     if options.name not in QUIRKS:

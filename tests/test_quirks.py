@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from made_up import made_images, made_pool
 
-from alkit import ActiveLearner, Experiment, calibration
+from alkit import ActiveLearner, Experiment, calibration, cli
 from alkit.data import ImageSet
 from alkit.data.registry import DATASETS, DatasetEntry, load_for, pool_facts
 from alkit.errors import ConfigError
@@ -24,9 +24,10 @@ from alkit.evaluate_cycle import evaluate_cycle
 from alkit.learner import pool_after
 from alkit.methods import METHODS
 from alkit.models import Network, build_network
+from alkit.not_reproduced import NOT_REPRODUCED
 from alkit.objectives import OBJECTIVES, Batch, objective_of, ranking_loss
 from alkit.pretext import make_task
-from alkit.quirks import QUIRKS
+from alkit.quirks import PROGRAMS, QUIRKS
 from alkit.randomness import generator
 from alkit.strategies import Query, TensorPool, make_strategy, vaal
 from alkit.strategies.coreset import k_center_greedy
@@ -85,6 +86,18 @@ def test_the_register_holds_every_known_difference_once() -> None:
         assert quirk.id == name
         assert all([quirk.programs, quirk.place, quirk.released, quirk.corrected, quirk.parameter, quirk.established])
         assert quirk.released != quirk.corrected
+
+
+def test_what_is_known_and_not_reproduced_is_printed_below_the_register(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["quirks"]) == 0
+    register, rest = " ".join(capsys.readouterr().out.split()).split("Known and not reproduced")
+    for quirk in QUIRKS.values():
+        assert quirk.id in register
+        assert ", ".join(quirk.programs) in register
+    for known in NOT_REPRODUCED:
+        assert set(known.methods) <= set(METHODS)
+        assert {*known.programs} <= {*PROGRAMS}
+        assert known.released.split()[0] in rest
 
 
 def test_every_quirk_is_tested_here() -> None:

@@ -1,0 +1,53 @@
+"""What the released programs do that no switch of the kit does: known from reading them, and left as it is.
+
+`alkit quirks` prints it below the register. A difference that becomes a switch moves to `alkit.quirks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NotReproduced:
+    """One difference: the programs and methods it was read in, what happens there, and why it stays."""
+
+    programs: tuple[str, ...]
+    methods: tuple[str, ...]
+    released: str
+    reason: str
+
+
+NOT_REPRODUCED = (
+    NotReproduced(
+        ("OO4AL", "TA-VAAL"), ("ta_vaal",),
+        "in the autoencoder's first step the predicted losses are uniform random numbers",
+        "one step of thousands",
+    ),
+    NotReproduced(
+        ("Sequential GCN", "VAAL"), ("vaal",),
+        "the KL term is summed over images and code, not averaged",
+        "`vae_beta` sets it: batch × latent times the default",
+    ),
+    NotReproduced(
+        ("OO4AL",), ("vaal",),
+        "the autoencoder is trained beside the classifier, step by step, on augmented labelled images; the main script "
+        "that was released does not build it",
+        "the released arm does not run",
+    ),
+    NotReproduced(
+        ("TA-VAAL",), ("vaal", "coreset"),
+        "VAAL is in the list of methods but has no code, and CoreSet's code asks for a model that is not there",
+        "neither arm runs",
+    ),
+    NotReproduced(
+        ("LL4AL", "Sequential GCN", "TA-VAAL"), ("ll4al", "ta_vaal"),
+        "a batch of an odd number of images stops the program",
+        "here its middle image is left out of the ranking",
+    ),
+    NotReproduced(
+        ("Sequential GCN", "TA-VAAL", "OO4AL"), ("uncertain_gcn", "core_gcn"),
+        "a score of exactly 0 or 1 gives an infinite loss",
+        "computed from logits here; the same wherever the program's loss is finite",
+    ),
+)  # fmt: skip
