@@ -69,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     summary.add_argument("folder", type=_path, metavar="DIR", help="a study's folder")
     summary.add_argument("--data-root", type=_path, metavar="DIR",
                          help="where the images are, if not where the runs found them")  # fmt: skip
+    summary.add_argument("--paper", action="store_true",
+                         help="also write what a paper needs into DIR/paper: curves, forest and reliability diagrams "
+                         "as PDF, the table as LaTeX")  # fmt: skip
     evaluate = add("evaluate", evaluate_checkpoints, "evaluate checkpoints: the papers' released ones, or a run's")
     evaluate.add_argument("pattern", metavar="GLOB", help="checkpoints, e.g. 'DIR/seed-{seed}/*_cycle{cycle}.pth' or "
                           "'DIR/*/*.pth' (in quotes)")  # fmt: skip
@@ -198,6 +201,11 @@ def make_summary(options: argparse.Namespace) -> int:
     from alkit.summary import build
 
     print(build(options.folder, data_root=options.data_root))
+    if options.paper:
+        from alkit.summary import paper
+
+        folder, missing = paper.write(options.folder)
+        print(folder, *missing, sep="\n")
     return 0
 
 

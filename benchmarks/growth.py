@@ -136,26 +136,38 @@ def slopes(rows: list[dict[str, Any]], what: str = "cpu_seconds") -> dict[str, f
     return result
 
 
-def plot(rows: list[dict[str, Any]], path: str | Path) -> None:
-    """Seconds and peak memory against the number of candidates, log-log, with the fitted slopes."""
-    from matplotlib.figure import Figure
+COLOURS = ("#332288", "#0072B2", "#56B4E9", "#009E73", "#999933", "#E69F00", "#D55E00", "#AA4499")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-    figure = Figure(figsize=(12, 5.2), layout="constrained")
-    panels = (("cpu_seconds", 1.0, "seconds of one core"), ("peak_bytes", 1e6, "peak memory beyond the pool (MB)"))
-    for axes, (what, unit, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        found = slopes(rows, what)
-        for number, name in enumerate(dict.fromkeys(row["strategy"] for row in rows if row.get(what))):
-            slope = f"{found[name]:.2f}" if name in found else "no larger pool"
-            points = [(row["n"], row[what] / unit) for row in rows if row["strategy"] == name and row.get(what)]
-            style = {"marker": "osD^v"[number % 5], "linestyle": ("-", "--")[number // 10], "color": f"C{number % 10}"}
-            axes.plot(*zip(*points, strict=True), label=f"{name}  {slope}", markersize=4, **style)
-        axes.set(xscale="log", yscale="log", xlabel="candidates (512 features each)", title=title)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, title="fitted slope", loc="center left", bbox_to_anchor=(1, 0.5))
-    features = sorted({(row["n"], row["features_bytes"] / 1e6) for row in rows if "features_bytes" in row})
-    axes.plot(*zip(*features, strict=True), color="black", linestyle=":", label="the features")
-    axes.legend(fontsize=8, title="fitted slope", loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=110)
+
+def plot(rows: list[dict[str, Any]], path: str | Path) -> None:
+    """Seconds and peak memory against the number of candidates, log-log; one legend with the slopes of both."""
+    import matplotlib.pyplot as plt
+
+    from alkit.plots.style import WIDTH, figure, in_style
+
+    fig, panels = figure(1, 2, width=WIDTH, height=3.8)
+    measures = (("cpu_seconds", 1.0, "seconds of one core"), ("peak_bytes", 1e6, "MB beyond the pool, at its peak"))
+    names = list(dict.fromkeys(row["strategy"] for row in rows))
+    found = [slopes(rows, what) for what, _, _ in measures]
+    with in_style():
+        for axis, (what, unit, title) in zip(panels[0], measures, strict=True):
+            for number, name in enumerate(names):
+                points = [(row["n"], row[what] / unit) for row in rows if row["strategy"] == name and row.get(what)]
+                grown = " / ".join(f"{slope[name]:.2f}" if name in slope else "–" for slope in found)
+                if points:
+                    axis.plot(*zip(*points, strict=True), label=f"{name}  {grown}", linewidth=1.1, markersize=3.5,
+                              color=COLOURS[number % 8], marker=MARKERS[number % 7],
+                              linestyle=("-", "--", ":")[number // 8 % 3])  # fmt: skip
+            axis.set(xscale="log", yscale="log", xlabel="candidates (512 features each)", ylabel=title)
+        features = sorted({(row["n"], row["features_bytes"] / 1e6) for row in rows if "features_bytes" in row})
+        if features:
+            panels[0, 1].plot(*zip(*features, strict=True), color="black", linestyle=(0, (1, 2)), label="the features")
+        handles, texts = panels[0, 1].get_legend_handles_labels()
+        fig.legend(handles, texts, title="exponent of n: seconds / memory (–: one size only)", frameon=False,
+                   loc="outside lower center", ncols=3, handlelength=2.6)  # fmt: skip
+    fig.savefig(path, dpi=180)
+    plt.close(fig)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -49,6 +49,18 @@ def test_the_slope_of_what_grows_in_proportion_is_one() -> None:
     assert growth.slopes(rows) == pytest.approx({"a": 1.0, "b": 2.0})
 
 
+def test_the_growth_picture_has_one_legend_and_no_look_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"strategy": f"s{k}", "n": n, "cpu_seconds": 1e-6 * n * (k + 1), "peak_bytes": n, "features_bytes": n}
+            for k in range(20) for n in growth.SIZES]  # fmt: skip
+    drawn = []
+    monkeypatch.setattr("matplotlib.pyplot.close", drawn.append)
+    growth.plot(rows, tmp_path / "growth.png")
+    (fig,) = drawn
+    assert len(fig.legends) + sum(axis.get_legend() is not None for axis in fig.axes) == 1
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in fig.axes[0].get_lines()}
+    assert len(looks) == 20
+
+
 def test_growth_measures_what_is_not_known_yet_and_keeps_a_refusal() -> None:
     kept: list[int] = []
     known = [{"strategy": "margin", "n": 2_000, "seconds": 1.0, "peak_bytes": 1}]

@@ -23,7 +23,8 @@ from synthetic_study import PLANTED, TRAINING, write_study
 
 from alkit import calibration, plots, published, records, statistics, summary
 from alkit.errors import CheckpointError, DataError
-from alkit.summary import calibrated, cautions, page, queried, report, tables, verdict
+from alkit.plots import style
+from alkit.summary import calibrated, cautions, page, paper, queried, report, tables, verdict
 
 EVIL = "<script>alert(1)</script>"
 
@@ -349,6 +350,61 @@ def test_the_forest_is_of_the_tests_and_its_dots_are_the_seeds(study: Path) -> N
     assert not lines.set_index("name").loc["ranked_margin", "shown"]
 
 
+def test_a_study_without_the_baseline_has_no_forest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_study(tmp_path / "pair", {"margin": 0.0, "entropy": 0.05, "coreset": 0.0}, seeds=3, arrays=False)
+    opened = summary.open_study(folder)
+    found = tables.to_draw(opened, tables.pairs(opened, "accuracy"), "accuracy")
+    assert (len(found), len(tables.against_baseline(found))) == (3, 0)
+    shown(folder, tmp_path / "out", capsys)
+    assert not list((tmp_path / "out" / "figures").glob("forest*"))
+    assert paper.write(folder)[1] == [
+        "forest.pdf: not written: no method ends at as many labels as random",
+        "reliability.pdf: not written: the runs' predictions.npz are not in this folder",
+    ]
+
+
+# --- what a paper needs ---
+
+
+def test_the_paper_has_the_four_at_a_journal_s_width(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "planted")
+    folder, missing = paper.write(tmp_path / "planted")
+    assert missing == []
+    assert {file.name for file in folder.iterdir()} == {"curves.pdf", "forest.pdf", "reliability.pdf", "table.tex"}
+    for name in ("curves", "forest", "reliability"):
+        content = (folder / f"{name}.pdf").read_bytes()
+        width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", content)[1]) / 72  # type: ignore[index]
+        assert width <= plots.WIDTH + 0.01
+        assert b"/Type /Font" in content
+        assert b"/Subtype /Type3" not in content, "letters are letters, as journals ask for"
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    paper.write(tmp_path / "planted")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before, "twice the same"
+    assert not list((tmp_path / "planted").glob(".paper-*"))
+
+
+def test_the_table_of_the_paper_has_the_numbers_of_the_tests(study: Path) -> None:
+    opened = summary.open_study(study)
+    text = paper.table(opened)
+    assert "\\toprule" in text
+    assert "ranked\\_margin" in text
+    results, found = tables.results(opened).set_index("label"), tables.pairs(opened, "accuracy").set_index(["a", "b"])
+    line = next(line for line in text.splitlines() if line.startswith("oo4al &"))
+    assert f"{results.loc['oo4al', 'accuracy']:.2f} $\\pm$ {results.loc['oo4al', 'sd']:.2f}" in line
+    assert f"+{100 * found.loc[('oo4al', 'random'), 'difference']:.1f} (" in line
+    assert line.endswith("\\\\")
+    assert "-" not in re.sub(r"\$-\$", "", line), "minus signs are those of mathematics"
+
+
+def test_a_folder_without_runs_has_no_paper(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such folder"):
+        paper.write(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="no run of this study has finished"):
+        paper.write(tmp_path / "empty")
+    assert not list((tmp_path / "empty").iterdir())
+
+
 # --- studies of quirks ---
 
 
@@ -363,7 +419,8 @@ def quirks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_study(tmp_path_factory.mktemp("quirks") / "quirks", planted, variants=variants, noise=0.003)
     for file in folder.glob("hierarchical.quota/*/result.json"):
         record = json.loads(file.read_text())
-        record["cycles"][-1] |= {"labelled": 600, "accuracy": 0.99}
+        record["cycles"][-2] |= {"labelled": 600, "accuracy": 0.99}
+        record["cycles"][-1] |= {"labelled": 600, "accuracy": 0.99}  # the pool is empty: nothing more was bought
         file.write_text(json.dumps(record))
     return folder
 
@@ -499,6 +556,20 @@ def test_a_caution_names_the_parameter_that_differs_and_a_file_a_seed_is_none(st
     ]
 
 
+def test_letters_that_no_font_here_has_are_named_in_one_line(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["猫", "犬", *map(str, range(2, 10))]
+    folder = write_study(tmp_path / "cjk", {"random": 0.0}, seeds=1, cycles=1, class_names=names, arrays=False)
+    opened = summary.open_study(folder)
+    monkeypatch.setattr(style, "families", lambda: ["DejaVu Sans"])
+    (line,) = cautions.cautions(opened)
+    assert line.startswith("No font here has 犬 and 猫: the figures show boxes in their place.")
+    monkeypatch.setattr(cautions, "without_letters", lambda texts: "")
+    assert cautions.cautions(opened) == []
+    assert cautions.cautions(summary.open_study(study)) == []
+
+
 def test_runs_on_other_images_are_named(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "mixed")
     labels = summary.open_study(study).labels
@@ -597,7 +668,7 @@ def test_the_number_over_a_picture_is_the_number_in_the_table(
     calibrated.is_it_calibrated(opened)
     table = tables.calibration(opened).set_index("label")
     for name, over in (
-        ("reliability", "{}, last cycle"),
+        ("reliability", "{}"),
         ("reliability_by_cycle", "{}, cycle 5"),
         ("temperature_scaling", "{}, before"),
     ):

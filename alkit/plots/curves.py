@@ -146,6 +146,8 @@ class _Curves:
     def draw(self, axis: Axes, label: str, style: Style) -> None:
         """One label's curve: its mean, thin its single runs, as a band the interval of the mean."""
         part, runs = self.table[self.table["label"] == label], self.frame[self.frame["label"] == label]
+        if label in self.active:  # a line to a point out of view would lead nowhere
+            part, runs = (points[points["labelled"] <= self.right] for points in (part, runs))
         if not len(part):
             return
         if label not in self.active:
@@ -210,7 +212,7 @@ def _together(study: _Curves, title: str, width: float) -> Figure:
         fig.legend(
             handles,
             names,
-            title=note.replace("\n", "; "),
+            title=note.replace(":\n", ": ").replace("\n", "; "),
             loc="outside lower center",
             ncols=2,
             frameon=False,
@@ -245,7 +247,7 @@ def _panels(study: _Curves, title: str, beside: Mapping[str, str] | None) -> Fig
         study.frame_axis(axis)
         if len(study.published):
             draw_published(axis, study.published, {label: study.looks[label]})
-        axis.set_title(in_two_lines(label, 26 if columns == 5 else 30), fontsize=7.5, pad=2)
+        axis.set_title(in_two_lines(label, 20 if columns == 5 else 24), fontsize=7.5, pad=2)
     for axis in axes.flat[len(shown_labels) :]:
         axis.axis("off")
     for axis in axes.flat:
@@ -324,7 +326,7 @@ def listed_briefly(said: Sequence[str], most: int = 4) -> str:
 
 
 def _wrapped(text: str, width: float) -> str:
-    return "\n".join(textwrap.wrap(text, int(17 * width)))
+    return "\n".join(textwrap.wrap(text, int(16 * width)))
 
 
 def _bins(frame: pd.DataFrame) -> str:

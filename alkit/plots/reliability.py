@@ -79,18 +79,21 @@ def reliability_by_cycle(
     cycles: list[int],
     bins: int = BINS,
     notes: Mapping[tuple[str, int], str] | None = None,
+    columns: int = 2,
 ) -> Figure:
     """Diagram and confidence histogram of each label and cycle (from 1), over the images of its seeds.
 
-    Of several cycles a row a label and a column a cycle; of one, two labels a row, with the images of each bin.
+    Of several cycles a row a label and a column a cycle; of one, `columns` labels a row, of two with the images of
+    each bin.
     `predictions` maps a label to `confidence` and `correct`, both (cycles, n); `notes` a label and cycle to what is
     written over its diagram.
     """
     one = len(cycles) == 1
-    columns = min(2, max(1, len(predictions))) if one else len(cycles)
+    counts = one and columns < 3
+    columns = min(columns, max(1, len(predictions))) if one else len(cycles)
     rows = -(-max(1, len(predictions)) // columns) if one else max(1, len(predictions))
     fig, axes = figure(2 * rows, columns, width=min(WIDTH, 3.5 * columns) if one else min(WIDTH, 1.35 * columns + 0.4),
-                       height=(2.5 if one else 2.0) * rows + 0.2, sharex=True, sharey="row" if not one else False,
+                       height=(2.5 if counts else 2.0) * rows + 0.2, sharex=True, sharey="row" if not one else False,
                        gridspec_kw={"height_ratios": [2 if one else 3, 1] * rows})  # fmt: skip
     drawn = set()
     with in_style():
@@ -103,9 +106,11 @@ def reliability_by_cycle(
                 drawn |= {above, below}
                 confidence, correct = arrays["confidence"][cycle - 1], arrays["correct"][cycle - 1]
                 note = (notes or {}).get((label, cycle))
-                title = in_two_lines(f"{label}, last cycle", 34) if one else in_two_lines(f"{label}, cycle {cycle}", 26)
+                title = (
+                    in_two_lines(label, 44 if counts else 30) if one else in_two_lines(f"{label}, cycle {cycle}", 26)
+                )
                 draw_reliability(above, confidence, correct, bins, title=title, note=note)
-                draw_confidence(below, confidence, bins, counts=one)
+                draw_confidence(below, confidence, bins, counts=counts)
                 above.tick_params(labelbottom=False)
                 below.tick_params(labelbottom=True)
                 if place[1] == 0:

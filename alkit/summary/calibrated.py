@@ -42,11 +42,7 @@ def is_it_calibrated(study: StudyFolder) -> None:
         "*oe*: overconfidence error, what OO4AL's paper reports: bins that are too confident only, weighted by "
         "their confidence. *ace*: ECE over bins of equally many images.",
     )
-    arrays = {}
-    for label in study.labels[:MOST_DIAGRAMS]:
-        runs = [found for _, found in study.predictions(label)]
-        if len({run["confidence"].shape for run in runs}) == 1:
-            arrays[label] = {name: np.concatenate([run[name] for run in runs], axis=1) for name in runs[0]}
+    arrays = gathered(study)
     if not arrays:
         page.say("Reliability diagrams are not shown: the runs' predictions.npz are not in this folder.")
         return
@@ -66,19 +62,39 @@ def is_it_calibrated(study: StudyFolder) -> None:
 
 def _diagrams(study: StudyFolder, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """The diagrams of the last cycle and, after a click, of up to `MOST_CYCLES` cycles."""
-    page.heading("Reliability")
+    page.heading("Reliability at the last cycle")
     if len(arrays) < len(study.labels):
         page.say(f"Of {len(arrays)} of {counted(len(study.labels), 'method')}.")
-    notes = written_over(study)
-    numbers = {label: len(value["confidence"]) for label, value in arrays.items()}
-    ends = {label: {name: values[-1:] for name, values in value.items()} for label, value in arrays.items()}
-    over = {(label, 1): notes[label, last] for label, last in numbers.items()}
+    ends, over = at_the_end(study, arrays)
     page.figure(study, "reliability", plots.reliability_by_cycle(ends, [1], notes=over), "reliability diagrams")
-    last = max(numbers.values())
+    last = max(len(value["confidence"]) for value in arrays.values())
     if last > 1:
         cycles = sorted({round(1 + place * (last - 1) / (MOST_CYCLES - 1)) for place in range(MOST_CYCLES)})
+        notes = written_over(study)
         page.figure(study, "reliability_by_cycle", plots.reliability_by_cycle(arrays, cycles, notes=notes),
                     "reliability diagrams by cycle", folded="The same at earlier cycles")  # fmt: skip
+
+
+def gathered(study: StudyFolder) -> dict[str, dict[str, np.ndarray]]:
+    """`confidence` and `correct` (cycles, n) of each label, over the test images of all its runs."""
+    arrays = {}
+    for label in study.labels[:MOST_DIAGRAMS]:
+        runs = [found for _, found in study.predictions(label)]
+        if len({run["confidence"].shape for run in runs}) == 1:
+            arrays[label] = {name: np.concatenate([run[name] for run in runs], axis=1) for name in runs[0]}
+    return arrays
+
+
+def at_the_end(
+    study: StudyFolder, arrays: Mapping[str, Mapping[str, np.ndarray]]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[tuple[str, int], str]]:
+    """The last cycle of each label that bought anything, as its only one, and what stands over its diagram."""
+    notes, last = written_over(study), study.frame.groupby("label")["cycle"].max()
+    ends = {
+        label: {name: values[last[label] - 1 : last[label]] for name, values in found.items()}
+        for label, found in arrays.items()
+    }
+    return ends, {(label, 1): notes[label, int(last[label])] for label in arrays}
 
 
 def written_over(study: StudyFolder) -> dict[tuple[str, int], str]:

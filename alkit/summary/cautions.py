@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from alkit import records
+from alkit.plots.style import without_letters
 from alkit.summary.study import StudyFolder, same_data
 from alkit.words import counted, listed
 
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _left_out)
+    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _left_out, _boxes)
     return [line for kind in kinds for line in kind(study)]
 
 
@@ -125,6 +126,15 @@ def _other_seeds(study: StudyFolder) -> Iterator[str]:
 def _left_out(study: StudyFolder) -> Iterator[str]:
     if study.left_out:
         yield f"Of {study.dataset} only; not in this summary: {', '.join(study.left_out)}."
+
+
+def _boxes(study: StudyFolder) -> Iterator[str]:
+    missing = without_letters([*study.class_names, *study.labels])
+    if missing:
+        yield (
+            f"No font here has {listed(list(missing))}: the figures show boxes in their place. Noto Sans CJK has "
+            "Chinese, Japanese and Korean (on Debian: apt install fonts-noto-cjk); then make the summary again."
+        )
 
 
 def at_the_first_cycle(largest: float) -> str:

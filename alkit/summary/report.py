@@ -103,7 +103,7 @@ def how_sure(study: StudyFolder) -> None:
             page.say(f"Of {counted(known, 'comparison')}, {shown or 'none'} "
                      f"{'shows' if shown < 2 else 'show'} a difference after Holm's correction.")  # fmt: skip
         drawn = _differences(study, measure, name, found)
-        page.items(tables.sentences(found), folded="In words" if drawn else "")
+        page.items(tables.sentences(found), folded="In words" if drawn or study.switches else "")
         page.table(study, f"tests_{measure}", tables.in_points(found), f"Paired by seed: {name}, a − b in points",
                    tables.TEST_FORMATS, folded=known > 1)  # fmt: skip
     if tested:

@@ -251,8 +251,8 @@ def to_draw(study: StudyFolder, table: pd.DataFrame, measure: str) -> pd.DataFra
 
 def against_baseline(table: pd.DataFrame) -> pd.DataFrame:
     """The lines of a forest: each label's difference to the baseline, the largest first."""
-    beside = table[table["b"] == BASELINE].assign(name=table["a"])
-    return beside.sort_values("difference", ascending=False, kind="stable")
+    beside = table[table["b"] == BASELINE]
+    return beside.assign(name=beside["a"]).sort_values("difference", ascending=False, kind="stable")
 
 
 TEST_FORMATS: dict[str, Format] = {
