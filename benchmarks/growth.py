@@ -136,7 +136,8 @@ def slopes(rows: list[dict[str, Any]], what: str = "cpu_seconds") -> dict[str, f
     return result
 
 
-COLOURS = ("#332288", "#0072B2", "#56B4E9", "#009E73", "#999933", "#E69F00", "#D55E00", "#AA4499")
+COLOURS = ("#332288", "#0072B2", "#56B4E9", "#009E73", "#999933", "#E69F00", "#D55E00", "#AA4499", "#882255", "#117733",
+           "#CC6677", "#7a7a7a")  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -157,8 +158,8 @@ def plot(rows: list[dict[str, Any]], path: str | Path) -> None:
                 grown = " / ".join(f"{slope[name]:.2f}" if name in slope else "–" for slope in found)
                 if points:
                     axis.plot(*zip(*points, strict=True), label=f"{name}  {grown}", linewidth=1.1, markersize=3.5,
-                              color=COLOURS[number % 8], marker=MARKERS[number % 7],
-                              linestyle=("-", "--", ":")[number // 8 % 3])  # fmt: skip
+                              color=COLOURS[number % 12], marker=MARKERS[number % 7],
+                              linestyle=("-", "--", ":")[number // 12 % 3])  # fmt: skip
             axis.set(xscale="log", yscale="log", xlabel="candidates (512 features each)", ylabel=title)
         features = sorted({(row["n"], row["features_bytes"] / 1e6) for row in rows if "features_bytes" in row})
         if features:

@@ -1,11 +1,11 @@
-"""Write the README's picture and its tables of methods and data sets, from the records in outputs/published.
+"""Write the README's pictures and its tables of methods and data sets, from the records in outputs/published.
 
     python scripts/readme_figures.py                   bring both up to date
     python scripts/readme_figures.py --check           say whether the tables are up to date (exit status 1 if not)
     python scripts/readme_figures.py outputs/digits    take the records of other study folders instead
 
 A number stands in the table only where it was measured: mean ± standard deviation over seeds of the last cycle.
-Studies that ran fewer than three rows of the methods table have no column in it.
+Studies that ran fewer than three rows of the methods table, or mostly variants, have no column in it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from alkit.words import counted
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "digits_summary.png"
+FOREST = ROOT / "docs" / "quirks_forest.png"
 PUBLISHED = ROOT / "outputs" / "published"
 
 
@@ -41,6 +42,13 @@ def measured(frame: pd.DataFrame, method: str) -> str:
     accuracy, ece = 100 * runs["accuracy"], runs["ece"]
     spread = f" ± {accuracy.std():.1f}" if len(runs) > 1 else ""
     return f"{accuracy.mean():.1f}{spread} ({ece.mean():.3f})"
+
+
+def has_column(frame: pd.DataFrame) -> bool:
+    """Whether a study is one of methods: three rows of the table at least, and no more variants than such."""
+    labels = set(frame["label"])
+    known = len(labels & METHODS.keys())
+    return known >= 3 and 2 * known >= len(labels)
 
 
 def heading(name: str, frame: pd.DataFrame) -> str:
@@ -84,7 +92,18 @@ def draw(frame: pd.DataFrame) -> None:
 
     PICTURE.parent.mkdir(exist_ok=True)
     figure = curves(frame, title="Handwritten digits, 20 labels at a time")
-    figure.savefig(PICTURE, dpi=100)
+    figure.savefig(PICTURE)
+    plt.close(figure)
+
+
+def draw_quirks(folder: Path) -> None:
+    """What each quirk changes: the first picture of that study's summary."""
+    import matplotlib.pyplot as plt
+
+    from alkit import quirk_effects
+
+    figure = quirk_effects.forest(quirk_effects.effects(folder))
+    figure.savefig(FOREST)
     plt.close(figure)
 
 
@@ -94,7 +113,7 @@ def main() -> int:
     folders = [Path(name) for name in names] or sorted(path for path in PUBLISHED.glob("*") if path.is_dir())
     frames = studies(folders)
     text = README.read_text(encoding="utf-8")
-    shown = {name: frame for name, frame in frames.items() if len(METHODS.keys() & set(frame["label"])) >= 3}
+    shown = {name: frame for name, frame in frames.items() if has_column(frame)}
     wanted = between(between(text, "methods", methods_table(shown)), "data sets", datasets_table())
     if "--check" in sys.argv[1:]:
         print("README.md is up to date" if wanted == text else "README.md is not up to date")
@@ -102,6 +121,9 @@ def main() -> int:
     README.write_text(wanted, encoding="utf-8")
     if "digits" in frames:
         draw(frames["digits"])
+    for folder in folders:
+        if folder.name == "quirks" and "quirks" in frames:
+            draw_quirks(folder)
     print(f"README.md: {', '.join(frames) or 'no studies'}")
     return 0
 
