@@ -255,7 +255,7 @@ def list_quirks(options: argparse.Namespace) -> int:
     from alkit.runner import aligned
 
     if options.name is None:
-        rows = [["quirk", "seen in", "what the released program does, and its measured effect"]]
+        rows = [["quirk", "seen in", "what the program does, and its measured effect"]]
         for quirk in QUIRKS.values():
             changes = [f"accuracy {in_words(effect)}" for effect in quirk.effects if effect.measure == "accuracy"]
             lines = [quirk.released, f"applies to {quirk.applies_to}", *changes]
