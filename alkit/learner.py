@@ -192,6 +192,7 @@ class ActiveLearner:
             if late:
                 raise OutOfTimeError(f"the time is over, in cycle {cycle} after epoch {trainer.epoch}; started again, "
                                 "the run goes on from there")  # fmt: skip
+        trainer.end()
         if best["network"] is not None:
             network.load_state_dict(best["network"])
         return trainer

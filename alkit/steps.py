@@ -20,8 +20,9 @@ from torch import Tensor
 
 from alkit.errors import TrainingError
 
-RECORD = os.environ.get("ALKIT_RECORD") == "1"
-"""Whether steps are recorded on CUDA. Off until the tests marked `cuda` have passed on a card: docs/gpu.md."""
+RECORD: bool | None = {"0": False, "1": True}.get(os.environ.get("ALKIT_RECORD", ""))
+"""Whether steps are recorded on CUDA. None: those that were shown on a card to end in the same bits, which so far are
+those that draw no random numbers on it (docs/gpu.md)."""
 
 WARM = 2
 """Steps that are called before one is recorded: libraries load kernels and optimizers make their state in the first."""
@@ -60,32 +61,45 @@ class Draws:
 
 
 class Recorder(Protocol):
-    """How steps are recorded: `warm` calls one where it will be recorded, `record` returns what repeats one."""
+    """How steps are recorded: `warm` calls one where it will be recorded, `record` returns what repeats one, `forget`
+    is told that recordings were dropped."""
 
     def warm(self, call: Callable[[], None]) -> None: ...
 
     def record(self, call: Callable[[], None]) -> Callable[[], None]: ...
 
+    def forget(self) -> None: ...
+
 
 class StepLoop:
-    """Runs `step` over the rows of an epoch; `recorder` None: by calling it.
+    """Runs a step over the rows of an epoch; `recorder` None: by calling it.
 
-    `run`'s `burnt_in` are the values that the step takes from Python: when they change it is recorded anew. Steps of
-    another size (an epoch's last) have a recording of their own.
+    It does not keep the step, which keeps the loop: else the recordings would wait for the collection of garbage, and
+    their memory with them.
     """
 
-    def __init__(self, step: Step, device: torch.device, recorder: Recorder | None = None) -> None:
-        self._step, self._device, self._recorder = step, device, recorder
+    def __init__(self, device: torch.device, recorder: Recorder | None = None) -> None:
+        self._device, self._recorder = device, recorder
         self._places: list[_Place] = []
         self._burnt_in: Hashable = None
 
     def forget(self) -> None:
-        """Drop all recordings: a tensor that the step uses has been replaced by another."""
+        """Drop all recordings: a tensor that the step uses has been replaced by another, or there is no more to do."""
+        recorded = any(place.replay is not None for place in self._places)
         for place in self._places:
             place.replay, place.calls = None, 0
+        if recorded and self._recorder is not None:
+            self._recorder.forget()
 
-    def run(self, draws: Draws, burnt_in: Hashable = None, stream: Iterator[Tensor] | None = None) -> Tensor:
-        """One epoch; the loss of each step (steps,), on the device. `stream` gives each step's images, if need be."""
+    def run(
+        self, step: Step, draws: Draws, burnt_in: Hashable = None, stream: Iterator[Tensor] | None = None
+    ) -> Tensor:
+        """One epoch; the loss of each step (steps,), on the device.
+
+        `step` is the same in every epoch, and `burnt_in` the values that it takes from Python: when they change it is
+        recorded anew. Steps of another size (an epoch's last) have a recording of their own. `stream` gives each
+        step's images, if need be.
+        """
         if burnt_in != self._burnt_in:
             self.forget()
             self._burnt_in = burnt_in
@@ -93,7 +107,7 @@ class StepLoop:
         for number, (rows, steps) in enumerate(zip(draws.groups(), count, strict=True)):
             place = self._place(number, rows, steps)
             for _ in range(steps):
-                self._advance(place, None if stream is None else next(stream))
+                self._advance(step, place, None if stream is None else next(stream))
         return torch.cat([place.losses for place in self._places[: len(count)]])
 
     def _place(self, number: int, rows: dict[str, Tensor], steps: int) -> _Place:
@@ -105,9 +119,9 @@ class StepLoop:
             self._places[number] = place = _Place.of(rows, steps, self._device)
         return place
 
-    def _advance(self, place: _Place, images: Tensor | None) -> None:
+    def _advance(self, step: Step, place: _Place, images: Tensor | None) -> None:
         def call() -> None:
-            place.note(self._step(place.row(), images))
+            place.note(step(place.row(), images))
 
         if self._recorder is None or images is not None:
             call()
@@ -165,11 +179,12 @@ def _steps_of_groups(draws: Draws) -> list[int]:
 
 
 def recorder_for(device: torch.device, generators: Sequence[torch.Generator] = ()) -> Recorder | None:
-    """What records steps on `device`, or None where they are called: off CUDA, or while `RECORD` is off.
+    """What records steps on `device`, or None where they are called: off CUDA, or where `RECORD` says so.
 
     `generators` are those on the device that the steps draw from: their state then moves on with every replay.
     """
-    return CudaGraphs(device, generators) if RECORD and device.type == "cuda" else None
+    wanted = not generators if RECORD is None else RECORD
+    return CudaGraphs(device, generators) if wanted and device.type == "cuda" else None
 
 
 class CudaGraphs:
@@ -201,6 +216,10 @@ class CudaGraphs:
             raise TrainingError(f"a step could not be recorded ({reason}); ALKIT_RECORD=0 trains without") from error
         return graph.replay
 
+    def forget(self) -> None:
+        """Give the memory of dropped recordings back to the card: other processes may need it."""
+        torch.cuda.empty_cache()
+
     def _capture(self, graph: torch.cuda.CUDAGraph, call: Callable[[], None]) -> None:
         """As `torch.cuda.graph`, but without its collection of garbage, which takes longer than a small epoch."""
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
@@ -217,6 +236,8 @@ class CudaGraphs:
         finally:
             if collecting:
                 gc.enable()
+        # a recording sets its generators' seeds on that stream: a replay here must not be overtaken by it
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
 
 def out_of_memory(error: BaseException | None) -> bool:

@@ -20,7 +20,7 @@ from alkit.config import Experiment
 from alkit.data import ImageSet, augment
 from alkit.errors import TrainingError
 from alkit.models import Network
-from alkit.models.dropout import set_generator
+from alkit.models.dropout import is_random, set_generator
 from alkit.objectives import MIXING, OBJECTIVES, Batch, Loss, draw_lambdas, draw_partners, objective_of
 from alkit.randomness import derive_seed, generator
 from alkit.steps import Draws, Row, StepLoop, out_of_memory, recorder_for
@@ -89,7 +89,7 @@ class Trainer:
         self._loss: Loss = OBJECTIVES[self.objective]
         self._dropout = torch.Generator(data.device)  # one for all epochs: a recorded step draws from it
         set_generator(network, self._dropout)
-        self._loop = StepLoop(self._step, data.device, recorder_for(data.device, [self._dropout]))
+        self._loop = StepLoop(data.device, recorder_for(data.device, [self._dropout] if is_random(network) else []))
 
     @property
     def finished(self) -> bool:
@@ -125,7 +125,7 @@ class Trainer:
         if not self.data.resident:
             crops = draws.batches("crops") if "crops" in draws.each else None
             stream = self.data.stream(draws.batches("images"), self.augmentation, crops)
-        return self._loop.run(draws, (rate, detaches(self.experiment, self.epoch)), stream)
+        return self._loop.run(self._step, draws, (rate, detaches(self.experiment, self.epoch)), stream)
 
     def _step(self, row: Row, images: Tensor | None) -> Tensor:
         """One step on a row of the epoch's draws; its loss ()."""
@@ -175,6 +175,10 @@ class Trainer:
                 f"the loss is not a number in cycle {self.cycle}, epoch {self.epoch + 1}, batch {int(broken[0]) + 1} "
                 f"(learning rate {rate:g}); a lower lr may help"
             )
+
+    def end(self) -> None:
+        """Free what only further epochs need."""
+        self._loop.forget()
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on after this epoch."""

@@ -52,7 +52,7 @@ class TapeRecorder:
 
     def __init__(self, tensors: Callable[[], list[torch.Tensor]], generators: list[torch.Generator]) -> None:
         self._tensors, self._generators = tensors, generators
-        self.warmed = self.recorded = self.replayed = 0
+        self.warmed = self.recorded = self.replayed = self.forgotten = 0
 
     def warm(self, call: Callable[[], None]) -> None:
         self.warmed += 1
@@ -75,3 +75,6 @@ class TapeRecorder:
             tape.play()
 
         return replay
+
+    def forget(self) -> None:
+        self.forgotten += 1

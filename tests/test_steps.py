@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,9 @@ class Called:
 
         return replay
 
+    def forget(self) -> None:
+        self.asked.append("forget")
+
 
 def adding(seen: list[list[int]]) -> Any:
     def step(row: Any, images: Any) -> torch.Tensor:
@@ -66,7 +71,7 @@ def epoch_of(sizes: list[int], start: int = 0) -> Draws:
 @pytest.mark.parametrize("sizes", [[2, 2, 2], [2, 2, 1], [3], [2, 3], [1, 2, 1]])
 def test_each_step_sees_its_own_row_and_leaves_its_loss_in_its_own_slot(sizes: list[int]) -> None:
     seen: list[list[int]] = []
-    losses = StepLoop(adding(seen), torch.device("cpu")).run(epoch_of(sizes))
+    losses = StepLoop(torch.device("cpu")).run(adding(seen), epoch_of(sizes))
     rows = [part.tolist() for part in torch.arange(sum(sizes)).split(sizes)]
     assert seen == rows
     assert losses.tolist() == pytest.approx([sum(row) + step / 10 for step, row in enumerate(rows)])
@@ -74,24 +79,24 @@ def test_each_step_sees_its_own_row_and_leaves_its_loss_in_its_own_slot(sizes: l
 
 def test_a_step_is_called_some_times_recorded_once_and_then_replayed() -> None:
     recorder = Called()
-    loop = StepLoop(adding([]), torch.device("cpu"), recorder)
-    loop.run(epoch_of([2] * 6))
+    loop, step = StepLoop(torch.device("cpu"), recorder), adding([])
+    loop.run(step, epoch_of([2] * 6))
     assert recorder.asked == ["warm"] * WARM + ["record"] + ["replay"] * (6 - WARM)
     recorder.asked.clear()
-    assert loop.run(epoch_of([2] * 6, 50)).tolist() == pytest.approx([101 + 4.1 * step for step in range(6)])
+    assert loop.run(step, epoch_of([2] * 6, 50)).tolist() == pytest.approx([101 + 4.1 * step for step in range(6)])
     assert recorder.asked == ["replay"] * 6, "the next epoch goes on with the recording"
 
 
 def test_it_is_recorded_anew_when_a_burnt_in_value_changes_and_the_last_batch_has_its_own() -> None:
     recorder = Called()
-    loop = StepLoop(adding([]), torch.device("cpu"), recorder)
+    loop, step = StepLoop(torch.device("cpu"), recorder), adding([])
     for rate in (0.1, 0.1, 0.1, 0.01, 0.01, 0.01):
-        loop.run(epoch_of([2, 2, 2, 2, 1]), burnt_in=rate)
+        loop.run(step, epoch_of([2, 2, 2, 2, 1]), burnt_in=rate)
     assert recorder.asked.count("record") == 4, "two rates, two sizes"
     loop.forget()
-    loop.run(epoch_of([2, 2, 2, 2, 1]), burnt_in=0.01)
+    loop.run(step, epoch_of([2, 2, 2, 2, 1]), burnt_in=0.01)
     assert recorder.asked.count("record") == 5
-    loop.run(epoch_of([3, 3]), burnt_in=0.01)
+    loop.run(step, epoch_of([3, 3]), burnt_in=0.01)
     assert recorder.asked[-2:] == ["warm", "warm"], "other sizes are another step"
 
 
@@ -103,13 +108,43 @@ def test_images_that_come_from_files_are_not_recorded() -> None:
         return images.sum()
 
     stream: Iterator[torch.Tensor] = (torch.full((2,), float(step)) for step in range(5))
-    losses = StepLoop(step, torch.device("cpu"), recorder).run(epoch_of([2] * 5), stream=stream)
+    losses = StepLoop(torch.device("cpu"), recorder).run(step, epoch_of([2] * 5), stream=stream)
     assert losses.tolist() == [0, 2, 4, 6, 8]
     assert recorder.asked == []
 
 
 def test_nothing_is_recorded_off_cuda() -> None:
     assert steps.recorder_for(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize(("asked", "plain", "random"), [(None, True, False), (True, True, True), (False, False, False)])
+def test_by_default_what_was_proven_on_a_card_is_recorded(
+    asked: bool | None, plain: bool, random: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "RECORD", asked)
+    monkeypatch.setattr(steps, "CudaGraphs", lambda device, generators: "recorder")
+    device = torch.device("cuda")
+    assert (steps.recorder_for(device) is not None) is plain
+    assert (steps.recorder_for(device, [torch.Generator()]) is not None) is random
+
+
+def test_recordings_go_with_their_training_and_wait_for_no_collection(tiny: Make) -> None:
+    """Each holds memory of the card: a run of ten cycles would fill it with those of the cycles before."""
+    loop = trainer(tiny(epochs=10, batch_size=8, milestones=[]), images())
+    recorder = on_tape(loop)
+    for _ in range(2):
+        loop.train_epoch()
+    kept = weakref.ref(loop._loop)
+    assert recorder.forgotten == 0
+    loop.end()
+    assert recorder.forgotten == 1
+    assert all(place.replay is None for place in loop._loop._places)
+    gc.disable()
+    try:
+        del loop, recorder
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 # --- the trainings ---------------------------------------------------------------------------------------------------
@@ -163,7 +198,7 @@ def test_a_tape_that_is_not_recorded_anew_is_noticed(tiny: Make) -> None:
     eager, recorded = (trainer(experiment, images()) for _ in range(2))
     on_tape(recorded)
     run = recorded._loop.run
-    recorded._loop.run = lambda draws, burnt_in, stream: run(draws, None, stream)  # type: ignore[method-assign]
+    recorded._loop.run = lambda step, draws, burnt_in, stream: run(step, draws, None, stream)  # type: ignore[method-assign]
     for _ in range(4):
         recorded.train_epoch(), eager.train_epoch()
     assert not same_bits(recorded.network, eager.network)
@@ -269,8 +304,8 @@ def test_on_a_card_what_cannot_be_recorded_is_said_in_one_line(record: Callable[
         return loss + float(loss)  # the host reads the device
 
     with pytest.raises(TrainingError, match=r"a step could not be recorded \(.*\); ALKIT_RECORD=0 trains without"):
-        StepLoop(step, device, steps.recorder_for(device)).run(
-            Draws([2] * 5, {"images": torch.arange(10, device=device)})
+        StepLoop(device, steps.recorder_for(device)).run(
+            step, Draws([2] * 5, {"images": torch.arange(10, device=device)})
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alkit import Experiment
+from alkit import Experiment, steps
 from alkit.data import ImageSet, from_arrays
 from alkit.data.imageset import TensorPixels
 from alkit.errors import TrainingError
@@ -158,7 +158,8 @@ def test_the_loop_mixes_no_devices_on_a_gpu(objective: str, tiny: Make, monkeypa
 
         network = build_fake(experiment, data)
         gpu = on_the_gpu(data, on_gpu(pixels), on_gpu(data.labels))
-        # a generator on a device that is not there cannot be made
+        # a generator on a device that is not there cannot be made, and a graph not recorded
+        monkeypatch.setattr(steps, "RECORD", False)
         monkeypatch.setattr(torch, "Generator", lambda device="cpu": real_generator("cpu"))
         loop = Trainer(network, gpu, torch.empty(37, dtype=torch.int64), experiment, 1, torch.empty(37))
         there = Draws(draws.sizes, *({k: on_gpu(v) for k, v in part.items()} for part in (draws.each, draws.once)))

@@ -88,6 +88,11 @@ class ConsistentDropout(Dropout):
         return self.shared
 
 
+def is_random(model: nn.Module) -> bool:
+    """Whether `model` draws random numbers in training."""
+    return any(isinstance(module, Stochastic) and getattr(module, "p", 1.0) > 0 for module in model.modules())
+
+
 def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
     """Have every random layer of `model` draw from `generator`, one on the model's device."""
     for module in model.modules():

@@ -14,7 +14,7 @@ from alkit.config import Experiment
 from alkit.data import ImageSet
 from alkit.errors import ConfigError, TrainingError, nearest
 from alkit.models import build_backbone, seeded
-from alkit.models.dropout import set_generator
+from alkit.models.dropout import is_random, set_generator
 from alkit.randomness import derive_seed, generator
 from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.training import evaluation_batch, precision_of, split_batches, to_device
@@ -45,7 +45,9 @@ class PretextTask(ABC):
         )  # fmt: skip
         self._dropout = torch.Generator(data.device)
         set_generator(self.network, self._dropout)
-        self._loop = StepLoop(self._step, data.device, recorder_for(data.device, [self._dropout]))
+        self._loop = StepLoop(
+            data.device, recorder_for(data.device, [self._dropout] if is_random(self.network) else [])
+        )
 
     # --- what a task is ---
 
@@ -80,10 +82,10 @@ class PretextTask(ABC):
         drawn = self.draw(sum(sizes), source)
         if drawn is not None:
             each["draws"] = drawn
-        draws = Draws(sizes, {name: part.to(data.device) for name, part in each.items()})
+        rows = Draws(sizes, {name: part.to(data.device) for name, part in each.items()})
         self._dropout.manual_seed(derive_seed(experiment.seed, "pretext", self.name, "dropout", epoch))
         self.network.train()
-        steps = self._loop.run(draws, None, None if data.resident else data.stream(draws.batches("images")))
+        steps = self._loop.run(self._step, rows, None, None if data.resident else data.stream(rows.batches("images")))
         mean = float(steps.mean())
         if not torch.isfinite(steps).all():
             raise TrainingError(

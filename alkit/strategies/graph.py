@@ -123,7 +123,9 @@ def train_gcn(
         optimizer.zero_grad(set_to_none=True)
         return nothing
 
-    StepLoop(step, x.device, recorder_for(x.device, [source])).run(Draws([1] * steps))
+    loop = StepLoop(x.device, recorder_for(x.device, [source]))
+    loop.run(step, Draws([1] * steps))
+    loop.forget()
     return gcn, smoothed
 
 

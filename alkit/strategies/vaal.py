@@ -16,6 +16,7 @@ from alkit.data import ImageSet
 from alkit.errors import TrainingError
 from alkit.models import VAE, Discriminator, seeded
 from alkit.models.vaal import begin_kaiming
+from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.strategies.base import Pool, Query, Strategy, register, top
 
 
@@ -90,29 +91,47 @@ def train_vaal(
         for part in (labelled, unlabelled)
     ]
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-    sizes = [[len(batch) for batch in batches] for batches in places]
-    flat = [torch.cat(batches).to(device) for batches in places]
-    streams = [
-        images.stream(part.to(device)[chosen].split(counts))
-        for part, chosen, counts in zip((labelled, unlabelled), flat, sizes, strict=True)
-    ]
-    conditions = [r.to(device)[p].split(s) for r, p, s in zip(ranks, flat, sizes, strict=True)] if ranks else None
-    optimizers = [torch.optim.Adam(network.parameters(), lr) for network in (vae, discriminator)]
+    chosen = [[part[batch] for batch in batches] for part, batches in zip((labelled.cpu(), unlabelled.cpu()), places,
+              strict=True)]  # fmt: skip
+    shown = [[rank.cpu()[batch] for batch in batches] for rank, batches in zip(ranks or (), places, strict=bool(ranks))]
+    rows = _rows({"labelled": chosen[0], "unlabelled": chosen[1]}
+                 | ({"rank": shown[0], "other rank": shown[1]} if shown else {}), device)  # fmt: skip
+    streams = zip(*(images.stream([b.to(device) for b in part]) for part in chosen), strict=True)
+    on_cuda = device.type == "cuda"
+    optimizers = [torch.optim.Adam(n.parameters(), lr, capturable=on_cuda) for n in (vae, discriminator)]
     vae.train()
     discriminator.train()
-    for step, pixels in enumerate(zip(*streams, strict=True)):
+
+    def step(row: Row, _: Tensor | None) -> Tensor:
+        pixels = [images.take(row[name]) for name in ("labelled", "unlabelled")] if images.resident else next(streams)
         batches = [images.normalise(part).contiguous(memory_format=torch.channels_last) for part in pixels]
-        r = [c[step] for c in conditions] if conditions else [None, None]
+        r = [row.get("rank"), row.get("other rank")]
         loss, codes = torch.zeros((), device=device), []
         for x, condition in zip(batches, r, strict=True):
-            shown = None if condition is None else condition.sigmoid()
-            reconstruction, mu, log_variance = vae(x, noise, shown)
+            reconstruction, mu, log_variance = vae(x, noise, None if condition is None else condition.sigmoid())
             loss = loss + vae_loss(x, reconstruction, mu, log_variance, beta)
             codes.append(discriminator(mu, condition))
         _descend(loss + adversarial * adversarial_loss(*codes), optimizers[0])
         with torch.no_grad():
             means = [vae.encode(x)[0] for x in batches]
         _descend(discriminator_loss(*map(discriminator, means, r)), optimizers[1])
+        return loss
+
+    loop = StepLoop(device, recorder_for(device, [noise]) if images.resident else None)
+    for part in rows:
+        loop.run(step, part)
+    loop.forget()
+
+
+def _rows(steps: dict[str, list[Tensor]], device: torch.device) -> list[Draws]:
+    """The batches of all steps as one `Draws`; where they are of several sizes, one a step."""
+    alike = all(len({len(batch) for batch in batches}) == 1 for batches in steps.values())
+    count = len(next(iter(steps.values())))
+    parts = [slice(0, count)] if alike else [slice(i, i + 1) for i in range(count)]
+    return [
+        Draws([1] * (part.stop - part.start), once={k: torch.stack(v[part]).to(device) for k, v in steps.items()})
+        for part in parts
+    ]
 
 
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -122,6 +141,7 @@ def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
