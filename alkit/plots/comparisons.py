@@ -166,7 +166,7 @@ def penalty_heatmap(matrix: pd.DataFrame) -> Figure:
 def matrix_width(matrix: pd.DataFrame) -> float:
     """Inches of the figure of a matrix with its names."""
     names = max((len(str(name)) for name in matrix.index), default=0)
-    return min(WIDTH, 0.6 + 0.055 * names + 0.42 * matrix.shape[1])
+    return min(WIDTH, max(3.4, 0.6 + 0.055 * names + 0.42 * matrix.shape[1]))
 
 
 def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:

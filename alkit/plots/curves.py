@@ -98,7 +98,10 @@ class _Curves:
         self.right = float(last[last <= 3 * last.median()].max()) if len(last) else 0.0
         inside = table[(table["labelled"] <= self.right) | ~table["label"].isin(self.active)]
         self.bands = len(self.active) <= MOST_BANDS or len(self.looks) > MOST_TOGETHER
-        self.low, self.high = fences(inside["mean"].to_numpy(dtype=np.float64))
+        known = [inside["mean"].to_numpy(dtype=np.float64)]
+        if self.few:
+            known.append(frame.loc[frame["labelled"].isin(inside["labelled"]), metric].to_numpy(dtype=np.float64))
+        self.low, self.high = fences(np.concatenate(known))
 
     def limits(self) -> tuple[float, float]:
         """What the axis of the measure shows: means, single runs and intervals, as far as they are no strays."""
@@ -109,8 +112,8 @@ class _Curves:
             numbers.append(self.frame[self.metric].to_numpy(dtype=np.float64))
         values = np.concatenate(numbers)
         values = values[(values >= self.low) & (values <= self.high)]
-        if self.metric == "accuracy":
-            values = values.clip(0, 1)
+        if self.metric != "gap":  # an interval may go below 0, where none of these measures can be
+            values = values.clip(0, 1 if self.metric == "accuracy" else None)
         if not len(values):
             return 0.0, 1.0
         margin = 0.05 * max(float(np.ptp(values)), 1e-3)
@@ -128,6 +131,8 @@ class _Curves:
         ]
         said = [f"{plain(row.label)}, {row.labelled:,} labels: {shown(float(row.mean), self.metric)}"  # type: ignore[arg-type]
                 for row in beyond.itertuples()]  # fmt: skip
+        single = int((~self.frame[self.metric].dropna().between(self.low, self.high)).sum()) if self.few else 0
+        said += [f"{counted(single, 'point')} of single runs"] if single else []
         return "outside the picture: " + listed_briefly(said) if said else ""
 
     def note(self) -> str:

@@ -32,7 +32,8 @@ def is_it_calibrated(study: StudyFolder) -> None:
     names = [name for name in measured.columns if name not in ("label", "seeds", "labels", "bins")]
     caption = f"Calibration at the last cycle; ECE and OE in {tables.bins_of(study)} bins"
     page.table(study, "calibration", measured, caption,
-               dict.fromkeys(names, fixed(4)) | {"gap": signed(4)})  # fmt: skip
+               dict.fromkeys(names, fixed(4)) | {"gap": signed(4)},
+               only_saved=tuple(name for name in names if measured[name].isna().all()))  # fmt: skip
     page.explain(
         "What the columns are",
         "*ece*: expected calibration error, the mean distance of confidence from accuracy over equal bins of "
