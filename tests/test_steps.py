@@ -130,18 +130,18 @@ def test_by_default_what_was_proven_on_a_card_is_recorded(
 
 def test_recordings_go_with_their_training_and_wait_for_no_collection(tiny: Make) -> None:
     """Each holds memory of the card: a run of ten cycles would fill it with those of the cycles before."""
-    loop = trainer(tiny(epochs=10, batch_size=8, milestones=[]), images())
-    recorder = on_tape(loop)
+    loop, recorder = trainer(tiny(epochs=10, batch_size=8, milestones=[]), images()), Called()
+    loop._loop._recorder = recorder
     for _ in range(2):
         loop.train_epoch()
     kept = weakref.ref(loop._loop)
-    assert recorder.forgotten == 0
+    assert "forget" not in recorder.asked
     loop.end()
-    assert recorder.forgotten == 1
+    assert recorder.asked[-1] == "forget"
     assert all(place.replay is None for place in loop._loop._places)
     gc.disable()
     try:
-        del loop, recorder
+        del loop
         assert kept() is None
     finally:
         gc.enable()
