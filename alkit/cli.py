@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from alkit.errors import AlkitError
-from alkit.paths import fix_environment
+from alkit.paths import fix_environment, name_user, substitute_home
 from alkit.words import counted
 
 if TYPE_CHECKING:
@@ -23,9 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0 (done), 1 (something failed), 2 (a mistake in what was asked) or 130 (Ctrl-C)."""
     options = parser().parse_args(arguments)
     fix_environment()
+    name_user()
     command: Command = options.command
     try:
-        return command(options)
+        with substitute_home():
+            return command(options)
     except AlkitError as error:
         print(f"alkit: {error}", file=sys.stderr)
         return 2

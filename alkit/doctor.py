@@ -78,6 +78,19 @@ def _disk() -> str:
     return f"{free:.0f} GiB free in {Path.cwd()}"
 
 
+def _cache() -> str:
+    from alkit.data.storage import cache_folder
+    from alkit.paths import why_not_writable
+
+    folder = cache_folder()
+    if (why := why_not_writable(folder)) is not None:
+        raise ProblemError(
+            f"{folder}: cannot be written ({why}); data sets are downloaded and decoded there: set ALKIT_CACHE to a "
+            "folder that can be"
+        )
+    return str(folder)
+
+
 def _kernel() -> str:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -115,6 +128,7 @@ CHECKS: dict[str, Check] = {
     "device": _device,
     "bfloat16": _bfloat16,
     "disk": _disk,
+    "cache": _cache,
     "kernel": _kernel,
     "notebooks": _notebooks,
     "code": _code,

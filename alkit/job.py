@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
 import re
 import runpy
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -23,7 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PARENT = "ALKIT_PARENT"
+from alkit.execute import PARENT, execute
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -51,8 +50,7 @@ def run_notebook(arguments: argparse.Namespace) -> int:
     _wait_for(folder / ".lock")
     failure = folder / arguments.failure
     failure.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="alkit-job-") as scratch:
-        error = _papermill(arguments, scratch)
+    error = _papermill(arguments)
     done = arguments.product is None or Path(arguments.product).exists()
     if error is None and not done:
         error = {"cell": None, "error": f"the notebook ended without leaving {arguments.product}"}
@@ -62,36 +60,16 @@ def run_notebook(arguments: argparse.Namespace) -> int:
     return int(not done)
 
 
-def _papermill(arguments: argparse.Namespace, scratch: str) -> dict[str, Any] | None:
+def _papermill(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """What went wrong, or None."""
-    # This environment's kernel, whatever kernel of the same name the user has. History and connection files of their
-    # own: kernels that start side by side otherwise wait for one database and race for ports.
-    os.environ |= {"JUPYTER_PATH": scratch, "IPYTHONDIR": scratch, "JUPYTER_RUNTIME_DIR": scratch}
-    kernel = {"argv": [sys.executable, "-m", "alkit.job", "kernel", "-f", "{connection_file}"], "language": "python",
-              "display_name": "Python 3", "env": {PARENT: str(os.getpid())}}  # fmt: skip
-    spec = Path(scratch) / "kernels" / "python3" / "kernel.json"
-    spec.parent.mkdir(parents=True)
-    spec.write_text(json.dumps(kernel))
-    from alkit.files import for_papermill
-
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second of imports, for checks not used here
-    import papermill
     from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import read_yaml_file
-    from papermill.log import logger
-    from traitlets.config import Config
 
-    logger.setLevel("ERROR")  # not its "unknown parameter": a cell lists a few, the notebook refuses what it must
-    parameters = dict(read_yaml_file(arguments.file)) | dict(arguments.raw)
-    config = Config({"NotebookClient": {"shutdown_kernel": "immediate"}})  # all is written; a gentle end takes seconds
-    if len(scratch) < 60:  # the path of a socket must be short; sockets of other jobs lie in other folders
-        config.KernelManager.update(transport="ipc", ip=f"{scratch}/kernel", connection_file=f"{scratch}/kernel.json")
     try:
-        papermill.execute_notebook(
-            for_papermill(arguments.notebook), for_papermill(arguments.log), parameters, kernel_name="python3",
-            progress_bar=False, log_output=False, start_timeout=300, config=config,
-        )  # fmt: skip
-    except papermill.PapermillExecutionError as error:
+        execute(arguments.notebook, arguments.log, dict(read_yaml_file(arguments.file)) | dict(arguments.raw))
+    except PapermillExecutionError as error:
         print(_COLOURS.sub("", "\n".join(error.traceback)), file=sys.stderr)
         line = " ".join(f"{error.ename}: {error.evalue}".split())
         return {"cell": _cell_name(arguments.log, error.cell_index), "error": line}
@@ -154,7 +132,8 @@ def main() -> int:
         from ipykernel.kernelapp import launch_new_instance
 
         # a file in the run's folder must not stand in for a package
-        launch_new_instance(argv=[*sys.argv[2:], "--InteractiveShellApp.ignore_cwd=True"])
+        launch_new_instance(argv=[*sys.argv[2:], "--InteractiveShellApp.ignore_cwd=True",
+                                   "--IPKernelApp.log_level=40"])  # fmt: skip  # not that it speaks without encryption
         return 0
     parser = argparse.ArgumentParser(prog="python -m alkit.job")
     notebook = parser.add_subparsers(required=True).add_parser("notebook")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alkit.errors import ConfigError
@@ -17,6 +21,61 @@ def fix_environment() -> None:
         if value := os.environ.get(name):
             folders = value.split(between) if between else [value]
             os.environ[name] = between.join(os.path.abspath(os.path.expanduser(folder)) for folder in folders)
+
+
+def name_user() -> None:
+    """Give a user whom the system has no name for, as in many containers, a name: Snakemake asks for it, and fails."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"user-{os.getuid()}"
+
+
+def home() -> Path:
+    """The home folder; the root where the system knows of none, as containers do it."""
+    found = os.path.expanduser("~")
+    return Path(found if found != "~" else "/")
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Why nothing can be written in `folder`, or made where it is not there yet; None where it can."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+@contextmanager
+def substitute_home() -> Iterator[None]:
+    """Where the home folder cannot be written, others' programs are given another, as long as this lasts.
+
+    Snakemake, matplotlib and Jupyter all keep something there, and fail or complain without it. What the kit itself
+    keeps (`ALKIT_CACHE`) stays where it was.
+    """
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache")
+    if os.path.expanduser("~") != "~" and why_not_writable(kept) is None:
+        yield
+        return
+    from alkit.data.storage import cache_folder
+
+    with tempfile.TemporaryDirectory(prefix="alkit-home-", ignore_cleanup_errors=True) as folder:
+        ours = {"ALKIT_CACHE": str(cache_folder()), "XDG_CACHE_HOME": folder}
+        for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR"):
+            ours[name] = os.environ.get(name) or str(Path(folder) / name.lower())
+            os.makedirs(ours[name], exist_ok=True)
+        if os.path.expanduser("~") == "~":
+            ours["HOME"] = folder
+        before = dict(os.environ)
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def check_writable_as_text(*paths: str | Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from alkit import grid
 from alkit.errors import AlkitError, CheckpointError, ConfigError
-from alkit.job import PARENT
+from alkit.execute import PARENT
 from alkit.paths import absolute, check_writable_as_text
 from alkit.progress import one_line, read_mapping
 from alkit.words import counted

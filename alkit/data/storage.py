@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from alkit.paths import absolute
+from alkit.paths import absolute, home
 
 
 def cache_folder() -> Path:
@@ -14,9 +14,9 @@ def cache_folder() -> Path:
     if os.environ.get("ALKIT_CACHE"):
         return absolute(os.environ["ALKIT_CACHE"])
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "alkit"
+        return home() / "Library" / "Caches" / "alkit"
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "alkit"  # relative is to be ignored, says XDG
+    return (given if given.is_absolute() else home() / ".cache") / "alkit"  # relative is to be ignored, says XDG
 
 
 def data_folder(root: Path | None) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from alkit.errors import CheckpointError
-from alkit.files import for_papermill, write_text
+from alkit.execute import execute
+from alkit.files import write_text
 from alkit.paths import absolute, check_writable_as_text, fix_environment
 from alkit.summary.study import StudyFolder, open_study, title_of
 
@@ -22,7 +22,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
     Everything is made in a folder aside and then moved into place, so a summary that fails leaves the last one as it
     was. Raises `CheckpointError` if there is no such folder or a cell of the notebook fails.
     """
-    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
     from alkit.summary import page
 
@@ -34,20 +34,19 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
     check_writable_as_text(study, notebook)
     fix_environment()
     root = None if data_root is None else str(absolute(data_root))
-    os.environ.setdefault("JUPYTER_PATH", str(Path(sys.prefix) / "share" / "jupyter"))  # this environment's kernel
     aside = Path(tempfile.mkdtemp(dir=study, prefix=".summary-"))
     try:
         parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": root}
         try:
-            papermill.execute_notebook(
-                for_papermill(notebook), for_papermill(aside / "summary.ipynb"), parameters, kernel_name="python3",
-                progress_bar=False, log_output=False, start_timeout=300, cwd=str(study),
-            )  # fmt: skip
-        except papermill.PapermillExecutionError as error:
+            execute(notebook, aside / "summary.ipynb", parameters, cwd=study)
+        except PapermillExecutionError as error:
             if error.ename == CheckpointError.__name__:  # of the folder itself, and one line already
                 raise CheckpointError(error.evalue) from None
             reason = " ".join(f"{error.ename}: {error.evalue}".split())
             raise CheckpointError(f"{study_dir}: the summary's cell {error.exec_count} failed ({reason})") from None
+        except Exception as error:  # of the kernel or of the notebook's file
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise CheckpointError(f"{study_dir}: the summary's notebook could not be run ({reason})") from error
         written = (aside / "summary.ipynb").read_text(encoding="utf-8")  # it names where it is, not where it was made
         write_text(aside / "summary.ipynb", written.replace(f"/{aside.name}", ""))
         write_text(aside / "summary.html", page.page(aside / "summary.ipynb", title_of(study)))
