@@ -157,7 +157,16 @@ class Experiment(_Checked):
     )
     typiclust_neighbours: Count = 20
     typiclust_max_clusters: Count = 500
-    probcover_purity: Fraction = Field(0.95, description="ball purity that chooses ProbCover's radius")
+    probcover_purity: Fraction = Field(0.95, description="ball purity that chooses ProbCover's radius (also DCoM's)")
+    herding_delta: Positive = Field(1.0, description="width of MaxHerding's kernel, on features of length 1")
+    tcm_switch: Count = Field(3, description="queries by TypiClust before TCM goes over to margin")
+    dropquery_passes: Count = Field(3, description="passes of the last layer under dropout")
+    dropquery_dropout: Annotated[Real, Field(gt=0, lt=1)] = Field(0.75, description="part of the features dropped")
+    alfa_strength: Positive = Field(0.2, description="how far ALFA-Mix mixes: its ε is this / √D")
+    bait_form: Literal["binary", "full"] = Field(
+        "binary", description="full: all classes, for small classes × features"
+    )
+    bait_ridge: Positive = 1.0
     pretext: Literal["rotation", "colorization", "jigsaw", "simsiam"] = "rotation"
     pretext_epochs: Count = 15
     pretext_batch_size: Count = 256

@@ -62,13 +62,31 @@ class ModelPool(Pool):
         return self._views[0]
 
     @property
-    def features(self) -> Tensor:
+    def model_features(self) -> Tensor:
         return self._views[1]
 
     @cached_property
-    def labelled_features(self) -> Tensor:
+    def labelled_model_features(self) -> Tensor:
         backbone: Any = self.network.backbone.eval()
         return forward_all(lambda images: (backbone.embed(images),), self.data, self.labelled, self.experiment)[0]
+
+    @property
+    def features(self) -> Tensor:
+        return self.model_features
+
+    @property
+    def labelled_features(self) -> Tensor:
+        return self.labelled_model_features
+
+    def classify(self, model_features: Tensor) -> Tensor:
+        backbone: Any = self.network.backbone.eval()
+        logits: Tensor = backbone.linear(model_features.to(next(backbone.linear.parameters()).dtype)).float()
+        return logits / self.temperature
+
+    @property
+    def labelled_logits(self) -> Tensor:
+        with torch.no_grad():
+            return self.classify(self.labelled_model_features)
 
     def _losses(self, indices: Tensor) -> Tensor:
         backbone, module = self.network.backbone, self.network.loss_module

@@ -35,6 +35,10 @@ def made_pool(
             return (torch.randint(-1, 2, shape, generator=source) * scale).float()
         return torch.randn(*shape, generator=source) * scale
 
+    weight = torch.randn(8, classes, generator=torch.Generator().manual_seed(seed + 1))
+    model = [torch.randn(count, 8, generator=source).abs() for count in (candidates, labelled)]
+    classes_of_labelled = images.labels[order[candidates:]] % 8
+    model[1] += torch.nn.functional.one_hot(classes_of_labelled, 8)  # a last layer can learn from it
     return TensorPool(
         order[:candidates].sort().values, order[candidates:], images.labels[order[candidates:]], classes, cycle,
         lambda index: int(images.labels[index]),
@@ -42,6 +46,9 @@ def made_pool(
         predicted_loss=numbers(candidates), labelled_predicted_loss=numbers(labelled),
         features=torch.randn(candidates, 8, generator=source).abs() * min(scale, 1),
         labelled_features=torch.randn(labelled, 8, generator=source).abs() * min(scale, 1), images=images,
+        model_features=model[0] * min(scale, 1), labelled_model_features=model[1] * min(scale, 1),
+        labelled_logits=numbers(labelled, classes),
+        classify=lambda features: features @ weight,
     )  # fmt: skip
 
 

@@ -133,7 +133,7 @@ def test_where_the_method_is_random_another_generator_gives_another_query(method
         for seed in range(6):
             source = generator(seed, "contract")
             before = source.get_state()
-            answer = strategy.query(made_pool(scale=scale), 4, source)
+            answer = strategy.query(made_pool(scale=scale, labelled=30), 4, source)
             drew = drew or not torch.equal(before, source.get_state())
             seen.add((scale, tuple(answer.indices.tolist()), tuple(answer.utilities.tolist())))
     assert (len(seen) > 2) == drew

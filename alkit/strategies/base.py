@@ -53,13 +53,32 @@ class Pool:
         raise NotImplementedError
 
     @property
+    def labelled_logits(self) -> Tensor:
+        """(m, C) float32."""
+        raise NotImplementedError
+
+    @property
     def features(self) -> Tensor:
-        """(n, D) float32, penultimate."""
+        """(n, D) float32: what a strategy selects on."""
         raise NotImplementedError
 
     @property
     def labelled_features(self) -> Tensor:
+        """(m, D) float32, of the same kind as `features`."""
+        raise NotImplementedError
+
+    @property
+    def model_features(self) -> Tensor:
+        """(n, D) float32, penultimate: what the current model's last layer takes."""
+        raise NotImplementedError
+
+    @property
+    def labelled_model_features(self) -> Tensor:
         """(m, D) float32, penultimate."""
+        raise NotImplementedError
+
+    def classify(self, model_features: Tensor) -> Tensor:
+        """The last layer: logits (k, C) of penultimate features (k, D). Gradients pass through it."""
         raise NotImplementedError
 
     @property
@@ -91,10 +110,12 @@ class Strategy:
     """Chooses what to label next. A subclass is thin: it calls a pure function on tensors.
 
     `first_query` may choose the first labelled set (None: drawn at random); `candidates` the part of the pool that
-    is looked at (by default `subset` images drawn at random, or all).
+    is looked at (by default `subset` images drawn at random, or all). With `starts_empty` its `query` can also choose
+    while nothing is labelled and there is no model: then it may look at `pool.features` alone.
     """
 
     reveals_within_cycle = False
+    starts_empty: bool = False
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
@@ -228,10 +249,17 @@ class TensorPool(Pool):
     logits = property(lambda self: self._get("logits"))
     features = property(lambda self: self._get("features"))
     labelled_features = property(lambda self: self._get("labelled_features"))
+    model_features = property(lambda self: self._get("model_features"))
+    labelled_model_features = property(lambda self: self._get("labelled_model_features"))
+    labelled_logits = property(lambda self: self._get("labelled_logits"))
     predicted_loss = property(lambda self: self._get("predicted_loss"))
     labelled_predicted_loss = property(lambda self: self._get("labelled_predicted_loss"))
     log_probs = property(lambda self: self._get("log_probs"))
     images = property(lambda self: self._get("images"))
+
+    def classify(self, model_features: Tensor) -> Tensor:
+        last: Callable[[Tensor], Tensor] = self._get("classify")  # type: ignore[assignment]
+        return last(model_features)
 
     def reveal(self, index: int) -> int:
         if self._reveal is None:

@@ -17,7 +17,7 @@ CHUNK = {"cpu": 1 << 16}  # words of a temporary copy, so that it stays in cache
 LARGE_CHUNK = 1 << 26  # on a GPU, where a call costs more than the memory
 
 
-def _blocks(rows: Tensor, width: int) -> list[Tensor]:
+def blocks(rows: Tensor, width: int) -> list[Tensor]:
     """`rows` cut so that a block's distances to `width` points are a few million numbers."""
     return list(rows.split(max((1 << 22) // max(width, 1), 1)))
 
@@ -29,7 +29,7 @@ def purity_radius(points: Tensor, pseudo_labels: Tensor, purity: float) -> float
     edge included. Infinity where all labels are the same.
     """
     nearest = []
-    for rows, labels in zip(_blocks(points, len(points)), _blocks(pseudo_labels, len(points)), strict=True):
+    for rows, labels in zip(blocks(points, len(points)), blocks(pseudo_labels, len(points)), strict=True):
         distance = squared_distances(rows, points).double()
         nearest.append(distance.masked_fill_(labels[:, None] == pseudo_labels, math.inf).amin(1))
     ordered = torch.cat(nearest).sort().values
@@ -50,14 +50,14 @@ def cover_greedily(
     linear in n and m.
     """
     count = len(candidates)
-    points = _Points.of(candidates)
+    points = Points.of(candidates)
     targets = points[:: -(-count // MOST_COVERED)]
     if clusters is not None:  # then what a ball holds lies in few words
         targets = points.of(targets.x[clusters.argsort()])
     open_ = torch.ones(len(targets.x), dtype=torch.bool, device=candidates.device)
-    for rows in _blocks(covering, len(targets.x)):
-        open_ &= ~_Points.of(rows).reach(targets, squared_radius).any(0)
-    balls = _Balls.of(points, targets, squared_radius)
+    for rows in blocks(covering, len(targets.x)):
+        open_ &= ~Points.of(rows).reach(targets, squared_radius).any(0)
+    balls = Balls.of(points, targets, squared_radius)
     first = degree = balls.hold(open_)
     whole: Tensor | None = None
     free = torch.ones(count, dtype=torch.bool, device=candidates.device)
@@ -79,20 +79,20 @@ def cover_greedily(
 
 
 @dataclass(frozen=True)
-class _Points:
+class Points:
     """Points x (n, D), and half their squared lengths (n,), which every distance needs."""
 
     x: Tensor
     half: Tensor
 
     @classmethod
-    def of(cls, x: Tensor) -> _Points:
+    def of(cls, x: Tensor) -> Points:
         return cls(x, x.square().sum(1) / 2)
 
-    def __getitem__(self, which: slice) -> _Points:
-        return _Points(self.x[which], self.half[which])
+    def __getitem__(self, which: slice) -> Points:
+        return Points(self.x[which], self.half[which])
 
-    def reach(self, others: _Points, squared_radius: float) -> Tensor:
+    def reach(self, others: Points, squared_radius: float) -> Tensor:
         """Whether each of `others` (k) lies within the radius of each point, (n, k)."""
         half = self.half[:, None]
         distance = 2 * (torch.addmm(others.half, self.x, others.x.T, alpha=-1).add_(half))
@@ -101,14 +101,14 @@ class _Points:
 
 
 @dataclass(frozen=True)
-class _Balls:
+class Balls:
     """Which of `count` targets each of n balls holds: bit t % 64 of word t // 64, `words` (⌈count / 64⌉, n) int64."""
 
     words: Tensor
     count: int
 
     @classmethod
-    def of(cls, points: _Points, targets: _Points, squared_radius: float) -> _Balls:
+    def of(cls, points: Points, targets: Points, squared_radius: float) -> Balls:
         count, n = len(targets.x), len(points.x)
         words = torch.zeros(-(-count // 64), n, dtype=torch.int64, device=points.x.device)
         size = max((1 << 22 if words.device.type == "cpu" else LARGE_CHUNK) // max(count, 64), 1)
