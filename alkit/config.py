@@ -362,6 +362,14 @@ class Study(_Checked):
         return Experiment(**(defaults | self.parameters | own | {k: v for k, v in overrides.items() if k != "label"}))
 
 
+_EXAMPLES = {
+    "methods": "[random, oo4al]", "seeds": "[0, 1, 2]", "milestones": "[48]", "class_balance": "[1.0, 0.5, 0.1]",
+    "test_class_balance": "[1.0, 0.5, 0.1]", "quirks": "{warm_start: true}",
+    "variants": "{pt4al_text: {method: pt4al, pt4al_order: text}}",
+}  # fmt: skip
+"""How a list or mapping is written in a study file."""
+
+
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake of a validation, as `key: what was expected, not 'what came'`."""
     first = error.errors()[0]
@@ -371,6 +379,9 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
             return f"{key}: not a parameter of a run; it belongs at the top of a study file"
         return f"{key}: unknown parameter{nearest(key, [*model.model_fields, *Study.own_keys()])}"
     message = re.sub("^(Input|String) should", "expected", first["msg"].removeprefix("Value error, "))
+    example = _EXAMPLES.get(key) if first["type"] in ("list_type", "dict_type") else None
+    message = message.replace("valid list", "list").replace("valid dictionary", "mapping")
+    message += f", such as {example}" if example else ""
     message = message.replace("expected be ", "expected ").replace("expected match pattern", "expected text like")
     if first["type"] == "value_error":
         return message if not key or message.startswith(f"{key}:") else f"{key}: {message}"

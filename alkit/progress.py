@@ -5,11 +5,42 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SILENCE = 30 * 60
 """Seconds without a word after which a run on another machine counts as stopped."""
+
+
+SIGNS = ("result.json", "failure.json", "progress.json", "run.yaml")
+"""Files that a run's folder has one of, from before it begins."""
+
+_NO_RUNS = {"tables", "figures", "models", "logs"}
+_SEED_FOLDER = re.compile(r"seed-\d+")
+
+
+def find_runs(root: str | Path, *names: str) -> Iterator[Path]:
+    """The folders at and below `root` that hold one of the files `names`, in the order of their paths; links too."""
+    seen = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link to what it lies in
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if name not in _NO_RUNS and not name.startswith("."))
+        if any(name in files for name in names):
+            yield Path(folder)
+
+
+def find_studies(root: Path) -> list[Path]:
+    """The folders of the studies at and below `root`: those with a study.yaml, and those of runs LABEL/seed-N."""
+    found = dict.fromkeys(find_runs(root, "study.yaml"))
+    for run in find_runs(root, *SIGNS):
+        study = run.parents[1] if _SEED_FOLDER.fullmatch(run.name) and len(run.parts) > 1 else run
+        found[study if study.is_relative_to(root) else root] = None
+    return sorted(found)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import stat
 import time
@@ -24,7 +23,7 @@ import pandas as pd
 
 from alkit.config import Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import image_digests, is_alive, one_line, read_mapping, seconds
+from alkit.progress import find_runs, image_digests, is_alive, one_line, read_mapping, seconds
 from alkit.words import counted
 
 SCHEMA = 1
@@ -55,7 +54,6 @@ RETIRED = ("compile",)
 """Parameters of older versions that never changed a number; `read_run` leaves them out."""
 
 _SEED_FOLDER = re.compile(r"seed-(\d+)")
-_NO_RUNS = {"tables", "figures", "models", "logs"}
 
 
 class RecordWarning(UserWarning):
@@ -152,14 +150,6 @@ def read_queries(run: str | Path) -> dict[int, np.ndarray]:
     if not found:
         raise CheckpointError(f"{path}: expected arrays query_1, query_2, … of indices")
     return dict(sorted(found.items()))
-
-
-def find_runs(root: str | Path, *names: str) -> Iterator[Path]:
-    """The folders at and below `root` that hold one of the files `names`, in the order of their paths."""
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name not in _NO_RUNS and not name.startswith("."))
-        if any(name in files for name in names):
-            yield Path(folder)
 
 
 def image_groups(frame: pd.DataFrame, column: str = "images") -> dict[str, list[str | None]]:

@@ -11,11 +11,9 @@ from typing import Any
 
 from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import image_digests, is_alive, one_line, read_mapping, seconds
+from alkit.progress import SIGNS, find_runs, image_digests, is_alive, one_line, read_mapping, seconds
 from alkit.runner import aligned
 from alkit.words import counted
-
-SIGNS = ("result.json", "failure.json", "progress.json", "run.yaml")
 
 
 def status_table(folder: str | Path, now: float | None = None) -> str:
@@ -29,7 +27,7 @@ def status_table(folder: str | Path, now: float | None = None) -> str:
     now = time.time() if now is None else now
     found = [(path, state_of(path, now)) for path in run_folders(folder)]
     if not found:
-        raise CheckpointError(f"{folder}: no runs in it; expected a study's folder, such as outputs/digits")
+        raise no_runs(folder)
     rows = [["run", "state", "cycle", "epoch", "accuracy %", "age", "note"]]
     for path, state in with_other_images(found):
         rows.append([str(path.relative_to(folder)), *(state[key] for key in
@@ -37,6 +35,11 @@ def status_table(folder: str | Path, now: float | None = None) -> str:
     counts = Counter(state["state"] for _, state in found)
     total = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     return f"{aligned(rows, right=range(2, 6))}\n{counted(len(found), 'run')}: {total}"
+
+
+def no_runs(folder: str | Path) -> CheckpointError:
+    """What is said of a folder without runs."""
+    return CheckpointError(f"{folder}: no runs in it; expected a study's folder, such as outputs/digits")
 
 
 def with_other_images(found: list[tuple[Path, dict[str, str]]]) -> Iterator[tuple[Path, dict[str, str]]]:
@@ -54,16 +57,13 @@ def with_other_images(found: list[tuple[Path, dict[str, str]]]) -> Iterator[tupl
 def run_folders(folder: Path) -> Iterator[Path]:
     """The runs of the studies at and below `folder`, begun or not, in the order of the study files."""
     known: dict[Path, None] = {}
-    for study_file in sorted([*folder.glob("study.yaml"), *folder.glob("*/study.yaml")]):
+    for place in find_runs(folder, "study.yaml"):
         try:
-            study = Study.from_yaml(study_file, check=False)
+            study = Study.from_yaml(place / "study.yaml", check=False)
         except AlkitError:
             continue
-        known |= {study_file.parent / label / f"seed-{seed}": None for label in study.labels for seed in study.seeds}
-    for sign in SIGNS:
-        for depth in ("", "seed-*/", "*/seed-*/", "*/*/seed-*/"):
-            known |= {path.parent: None for path in sorted(folder.glob(depth + sign))}
-    yield from known
+        known |= {place / label / f"seed-{seed}": None for label in study.labels for seed in study.seeds}
+    yield from known | dict.fromkeys(find_runs(folder, *SIGNS))
 
 
 def state_of(path: Path, now: float) -> dict[str, str]:

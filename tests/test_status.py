@@ -17,7 +17,8 @@ from synthetic_study import write_study
 
 from alkit import summary
 from alkit.errors import CheckpointError
-from alkit.progress import SILENCE
+from alkit.progress import SILENCE, find_studies
+from alkit.records import load_runs
 from alkit.status import status_table
 from alkit.summary import page, report
 
@@ -97,6 +98,18 @@ def test_a_folder_of_studies_shows_them_all_and_what_is_in_no_study_file(study: 
     assert len(found) == 8
 
 
+def test_studies_at_any_depth_and_behind_links_are_found_with_their_path(tmp_path: Path) -> None:
+    for name in ("a", "published/b", "published/old/c", "elsewhere/d"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_study(tmp_path / name, {"random": 0.0}, seeds=1, cycles=1, arrays=False)
+    outputs = tmp_path / "published"
+    (outputs / "d").symlink_to(tmp_path / "elsewhere" / "d")
+    (outputs / "d" / "round").symlink_to(outputs)
+    assert set(states(outputs)) == {"b/random/seed-0", "old/c/random/seed-0", "d/random/seed-0"}
+    assert [str(path.relative_to(outputs)) for path in find_studies(outputs)] == ["b", "d", "old/c"]
+    assert set(load_runs(outputs)["path"]) == {str(outputs / name) for name in states(outputs)}
+
+
 def test_without_a_study_file_the_runs_are_still_found(study: Path) -> None:
     (study / "study.yaml").write_text("][")
     assert list(states(study)) == ["random/seed-0"]
@@ -157,12 +170,13 @@ def test_a_folder_of_any_name_gets_its_summary_from_the_kits_notebook(tmp_path: 
     )  # fmt: skip
     folder = tmp_path / "we ird'; {a} $(touch y) é"
     folder.mkdir()
+    (folder / "study.yaml").write_text("methods: [random]\n")
     nbformat.write(notebook, tmp_path / "{short}.ipynb")
     made = summary.build(folder, tmp_path / "{short}.ipynb")
     assert made == folder / "summary.html"
     assert str(folder) in made.read_text().replace("&#39;", "'")
     assert {path.name for path in tmp_path.rglob("*")} == {
-        "{short}.ipynb", folder.name, "summary.html", "summary.ipynb", "tables", "figures",
+        "{short}.ipynb", folder.name, "study.yaml", "summary.html", "summary.ipynb", "tables", "figures",
     }  # fmt: skip
 
 

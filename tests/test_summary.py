@@ -270,8 +270,25 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_a_folder_of_several_studies_is_one_line(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_study(tmp_path / name, {"random": 0.0}, seeds=1, cycles=1, arrays=False)
-    with pytest.raises(CheckpointError, match="holds 2 studies, one, two; name the folder of one"):
+    two = tmp_path / "published" / "of" / "two"
+    two.parent.mkdir(parents=True)
+    (tmp_path / "two").rename(two)
+    with pytest.raises(CheckpointError, match=f"holds 2 studies; name one: {tmp_path}/one and {two}$"):
         summary.open_study(tmp_path)
+    write_study(tmp_path / "elsewhere" / "one", {"random": 0.0}, seeds=1, cycles=1, arrays=False)
+    with pytest.raises(CheckpointError, match="holds 3 studies"):  # of one name, and two studies all the same
+        summary.open_study(tmp_path)
+
+
+def test_a_folder_without_runs_is_refused_as_status_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from alkit.cli import main
+
+    said = []
+    for command in ("status", "summary"):
+        assert main([command, str(tmp_path)]) == 2
+        said.append(capsys.readouterr().err)
+    assert said == [f"alkit: {tmp_path}: no runs in it; expected a study's folder, such as outputs/digits\n"] * 2
+    assert not list(tmp_path.iterdir())
 
 
 SECTIONS = (report.what_there_is, report.how_it_was_run, report.which_is_better, report.how_sure,

@@ -11,6 +11,7 @@ from alkit.errors import CheckpointError
 from alkit.execute import execute
 from alkit.files import write_text
 from alkit.paths import absolute, check_writable_as_text, fix_environment
+from alkit.status import no_runs, run_folders
 from alkit.summary.study import StudyFolder, open_study, title_of
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
@@ -29,6 +30,8 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
     study = absolute(study_dir)
     if not study.is_dir():
         raise CheckpointError(f"{study_dir}: no such folder")
+    if not any(run_folders(study)):
+        raise no_runs(study_dir)
     if not Path(notebook).is_file():
         raise CheckpointError(f"{notebook}: not there; `alkit summary` needs the notebooks beside the package")
     check_writable_as_text(study, notebook)

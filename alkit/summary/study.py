@@ -17,7 +17,8 @@ from alkit.calibration import calibration_errors
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment, Study
 from alkit.data import ImageSet, digest, load_for
 from alkit.errors import AlkitError, CheckpointError, DataError
-from alkit.words import counted
+from alkit.progress import find_studies
+from alkit.words import counted, listed
 
 BASELINE = "random"
 SEEDS_IN_PICTURES = 3
@@ -219,9 +220,10 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
         whole = frame.copy()
         whole.attrs["problems"] = problems
         state = records.completeness(path, whole)
-    studies = sorted(frame["study"].unique())
-    if len(studies) > 1 and not (path / "study.yaml").exists():
-        raise CheckpointError(f"{path}: holds {len(studies)} studies, {', '.join(studies)}; name the folder of one")
+    studies = find_studies(path)
+    if len(studies) > 1 and path not in studies:
+        named = listed([str(study) for study in studies])
+        raise CheckpointError(f"{path}: holds {len(studies)} studies; name one: {named}")
     runs = frame.drop_duplicates("path")["dataset"].value_counts()
     others = [f"{name} ({counted(int(count), 'run')})" for name, count in runs.iloc[1:].items()]
     if len(runs):
