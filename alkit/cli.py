@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,9 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0 (done), 1 (something failed), 2 (a mistake in what was asked) or 130 (Ctrl-C)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no × does not end the command
     options = parser().parse_args(arguments)
     fix_environment()
     name_user()
@@ -224,7 +228,7 @@ def list_methods(options: argparse.Namespace) -> int:
 
     rows = [["method", "objective", "strategy", "needs", "paper"]]
     rows += [[m.id, m.objective, m.strategy, ", ".join(m.needs), m.paper] for m in METHODS.values()]
-    head, rule, *lines = aligned(rows).splitlines()
+    head, rule, *lines = aligned(rows, width=1000).splitlines()  # a line a method, however long a paper's name is
     print(head, rule, sep="\n")
     for line, method in zip(lines, METHODS.values(), strict=True):
         print(line, f"    {method.summary}", sep="\n")

@@ -122,6 +122,7 @@ def make_plan(
     if not runs:
         raise ConfigError(f"{source}: names no run; expected methods or variants, and seeds")
     for run in runs:
+        check_writable_as_text(*filter(None, (run.experiment.data_root, run.experiment.pretext_losses)))
         losses = run.experiment.pretext_losses
         if losses is not None and not Path(losses).is_file():
             raise ConfigError(f"{source}: pretext_losses: {losses}: no such file")

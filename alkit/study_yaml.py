@@ -37,6 +37,17 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return node
 
+    def construct_scalar(self, node: Any) -> Any:
+        """A scalar's text; two escapes that JSON writes for one sign, such as an emoji, are that sign."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+            try:
+                return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            except UnicodeDecodeError:
+                problem = "an escape such as \\ud83d that is half of a sign"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+        return value
+
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
         if node is not None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+
+def as_text(name: object) -> str:
+    """A name as text that can be written; bytes of another encoding in a file's name are spelt out: `caf\\xe9`."""
+    spelt = re.sub("[\udc80-\udcff]", lambda sign: f"\\x{ord(sign[0]) - 0xDC00:02x}", str(name))
+    return spelt.encode("utf-8", "backslashreplace").decode()
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:

@@ -22,6 +22,7 @@ from alkit.data.pixels import decoding_threads, worker_count
 from alkit.data.splits import find_splits
 from alkit.errors import ConfigError, DataError
 from alkit.paths import absolute
+from alkit.words import as_text
 
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = 64
@@ -170,15 +171,15 @@ def load_listing(
     if manifest["scale"]:
         notes["bit_depth"] = manifest["scale"]
     if listing.unused:
-        notes["folders_not_used"] = list(listing.unused)
+        notes["folders_not_used"] = list(map(as_text, listing.unused))
     if broken:
         notes |= {
             "files_skipped": len(broken),
-            "skipped": [listing.names[place] for place, _ in broken[:_NAMED]],
+            "skipped": [as_text(listing.names[place]) for place, _ in broken[:_NAMED]],
         }
     whole = ImageSet(
-        name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]), listing.class_names,
-        (0.0,), (1.0,), augmentation, notes,
+        name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]),
+        tuple(map(as_text, listing.class_names)), (0.0,), (1.0,), augmentation, notes,
     )  # fmt: skip
     train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
     mean, std = statistics or statistics_of(train)

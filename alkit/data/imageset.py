@@ -15,7 +15,7 @@ from alkit.data import augment
 from alkit.data.identity import Identity, identity
 from alkit.data.pixels import Pixels, TensorPixels, prefetched
 from alkit.errors import DataError
-from alkit.words import counted
+from alkit.words import as_text, counted
 
 __all__ = ["ImageSet", "Pixels", "TensorPixels", "channel_statistics", "from_arrays"]
 
@@ -173,7 +173,7 @@ def from_arrays(
         mean, std = channel_statistics(pixels)
     return ImageSet(
         name, TensorPixels(pixels.contiguous(memory_format=torch.channels_last)),
-        whole, tuple(map(str, class_names)), tuple(mean), tuple(std), augmentation,
+        whole, tuple(map(as_text, class_names)), tuple(mean), tuple(std), augmentation,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment, Study
 from alkit.data import ImageSet, digest, load_for
 from alkit.errors import AlkitError, CheckpointError, DataError
 from alkit.progress import find_studies
-from alkit.words import counted, listed
+from alkit.words import as_text, counted, listed
 
 BASELINE = "random"
 SEEDS_IN_PICTURES = 3
@@ -98,7 +98,7 @@ class StudyFolder:
         """Class names of the first run's record."""
         if not len(self.frame):
             return []
-        return [str(name) for name in records.read_run(self.frame["path"].iloc[0]).get("class_names", [])]
+        return [as_text(name) for name in records.read_run(self.frame["path"].iloc[0]).get("class_names", [])]
 
     def runs(self, label: str) -> list[tuple[int, Path]]:
         """(seed, folder) of the first finished runs of `label`."""
