@@ -52,10 +52,12 @@ def has_column(frame: pd.DataFrame) -> bool:
 
 
 def heading(name: str, frame: pd.DataFrame) -> str:
-    """`digits, 100 labels, 3 seeds`; the whole data set has more labels than the study."""
+    """`digits, 100 labels, 3 seeds, 15 bins` (of the ECE); the whole data set has more labels than the study."""
     part = frame[frame["method"] != "whole_dataset"]
     seeds = part["seed"].nunique()
-    return f"{name}, {part['labelled'].max()} labels, {counted(seeds, 'seed')}"
+    bins = sorted({int(number) for number in part["bins"].dropna()}) if "bins" in part else []
+    said = f", {' or '.join(map(str, bins))} bins" if bins else ""
+    return f"{name}, {part['labelled'].max()} labels, {counted(seeds, 'seed')}{said}"
 
 
 def methods_table(frames: dict[str, pd.DataFrame]) -> str:
@@ -64,7 +66,10 @@ def methods_table(frames: dict[str, pd.DataFrame]) -> str:
     for row in METHODS.values():
         cells = [f"[`{row.id}`](notebooks/methods/{row.id}.ipynb)", row.summary, row.paper]
         lines.append("| " + " | ".join([*cells, *(measured(frame, row.id) for frame in frames.values())]) + " |")
-    note = "Accuracy on the test images in percent, mean ± standard deviation over seeds, and in brackets the mean ECE."
+    note = (
+        "Accuracy on the test images in percent, mean ± standard deviation over seeds, and in brackets the mean ECE, "
+        "in so many bins."
+    )
     return "\n".join([*lines, "", f"{note} A dash: not run." if frames else "No study is published yet."])
 
 
