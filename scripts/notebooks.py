@@ -36,24 +36,29 @@ def repository() -> str | None:
 COLAB = """\
 import sys
 
-if "google.colab" in sys.modules:  # Colab brings torch: add what else the kit needs, and leave torch as it is
+if "google.colab" in sys.modules:  # Colab brings torch: add what else the kit needs, and leave all that is there
+    import glob
     import importlib.util
     import os
-    from importlib.metadata import version
+    from importlib.metadata import packages_distributions, version
 
     kit = importlib.util.find_spec("alkit")
     if kit is None or kit.origin is None:  # no origin: a folder of that name, not the package
 {source}
         with open("/tmp/alkit-keep.txt", "w") as keep:
-            keep.writelines(f"{name}=={version(name)}\\n" for name in ("torch", "torchvision"))
+            known = packages_distributions()
+            loaded = {name for module in set(sys.modules) & set(known) for name in known[module]}
+            keep.writelines(f"{name}=={version(name)}\\n" for name in sorted(loaded | {"torch", "torchvision"}))
         %pip install --quiet --constraint /tmp/alkit-keep.txt "{source}"\
 """
 HERE = """\
-        source = os.environ.get("ALKIT_SOURCE", "/content/alkit")
+        found = [*sorted(glob.glob("/content/alkit*.zip")), "/content/alkit"]
+        source = os.environ.get("ALKIT_SOURCE", found[0])
         if "+" not in source and not os.path.exists(source):
             raise FileNotFoundError(
-                f"{source}: alkit has no public address yet. Upload its folder there, or name a folder, zip file "
-                "or git+https address with %env ALKIT_SOURCE=... in a cell before this one; then run this cell again"
+                f"{source}: alkit has no public address yet. Upload its folder there, or a zip file of it, or name a "
+                "folder, zip file or git+https address with %env ALKIT_SOURCE=... in a cell before this one; then run "
+                "this cell again"
             )"""
 SETUP = """\
 from alkit import notebook, plots
@@ -101,7 +106,8 @@ def method_cells(method: Method) -> Cells:
         text(
             "parameters-text",
             "## Parameters\n\nEvery parameter of `alkit.Experiment` can be set in the next cell or by papermill "
-            "(`-p seed 3`, `-f params/cifar10.yaml`); what is not set has its default, the digits demo. "
+            "(`-p seed 3`, `-f params/cifar10.yaml`); what is not set has its default, the digits demo. Papermill "
+            "then warns of each that the cell does not name, *Passed unknown parameter*: it is used all the same. "
             "With `out_dir`, the run leaves its record there and goes on where it was if it is interrupted; with "
             "`outputs_dir` (`outputs`, or on Colab `/content/drive/MyDrive/alkit`) in a folder of its own below that.",
         ),

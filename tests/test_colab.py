@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import tomllib
 import types
 import venv
@@ -94,7 +96,74 @@ def test_on_colab_a_notebook_installs_the_kit_and_leaves_torch_as_it_is(
     installed = {path.name.split("-")[0] for path in Path(site).glob("*.dist-info")}
     assert installed == {"alkit"}, "everything else was there already"
     kept = Path("/tmp/alkit-keep.txt").read_text().split()
-    assert [line.split("==")[0] for line in kept] == ["torch", "torchvision"]
+    kept_names = {line.split("==")[0] for line in kept}
+    assert kept_names >= {"torch", "torchvision", "ipykernel", "ipython", "traitlets", "tornado"}, (
+        "what the kernel loads"
+    )
+    assert "alkit" not in kept_names
+
+
+COLABS = {"ipykernel": "6.17.1", "ipywidgets": "7.7.1", "ipython": "7.34.0", "traitlets": "5.7.1", "tornado": "6.5.1",
+          "jupyter-client": "7.4.9", "pandas": "2.2.2", "numpy": "2.0.2", "psutil": "5.9.5",
+          "nbclient": "0.10.2", "nbconvert": "7.16.6", "nbformat": "5.10.4"}  # fmt: skip
+"""What Colab's image of August 2026 has loaded in a kernel, or pins; of all else it has something newer."""
+
+
+def test_the_kits_bounds_replace_nothing_that_colab_has(wheel: Path, tmp_path: Path) -> None:
+    """pip is asked what it would install where these versions are, in an environment of nothing but their names."""
+    from importlib.metadata import requires
+    from importlib.metadata import version as version_here
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    venv.create(tmp_path / "env", with_pip=True, symlinks=True)
+    python = tmp_path / "env" / "bin" / "python"
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [canonicalize_name(Requirement(line).name) for line in project["dependencies"]] + list(COLABS)
+    for name in dict.fromkeys(names):
+        has = COLABS.get(name) or version_here(name)
+        info = site / f"{name.replace('-', '_')}-{has}.dist-info"
+        info.mkdir()
+        others = [] if name in COLABS else (requires(name) or [])  # what they need of Colab's must be met as well
+        needs = [line for line in others if canonicalize_name(Requirement(line).name) in COLABS]
+        needs = [line for line in needs if (mark := Requirement(line).marker) is None or mark.evaluate({"extra": ""})]
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {has}", *(f"Requires-Dist: {n}" for n in needs)]
+        (info / "METADATA").write_text("\n".join(lines) + "\n")
+    command = [python, "-m", "pip", "install", "--quiet", "--dry-run", "--no-index", "--report", "-", wheel]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert [each["metadata"]["name"] for each in json.loads(done.stdout)["install"]] == ["alkit"]
+
+
+def test_a_zip_in_content_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import notebooks as script
+
+    monkeypatch.setattr(script, "repository", lambda: None)
+    lines = script.colab_source().splitlines()
+    start = next(i for i, line in enumerate(lines) if "found = " in line)
+    end = next(i for i, line in enumerate(lines) if line.strip() == ")")
+    code = textwrap.dedent("\n".join(lines[start : end + 1])).replace("/content", str(tmp_path))
+    monkeypatch.delenv("ALKIT_SOURCE", raising=False)
+
+    def source() -> str:
+        names: dict[str, Any] = {"glob": glob, "os": os}
+        exec(code, names)
+        return str(names["source"])
+
+    with pytest.raises(FileNotFoundError, match="Upload its folder there, or a zip file of it"):
+        source()
+    (tmp_path / "alkit").mkdir()
+    assert source() == str(tmp_path / "alkit")
+    (tmp_path / "alkit-main.zip").touch()
+    assert source() == str(tmp_path / "alkit-main.zip")
+    monkeypatch.setenv("ALKIT_SOURCE", "alkit @ git+https://example.org/alkit")
+    assert source() == "alkit @ git+https://example.org/alkit"
 
 
 @pytest.mark.skipif(ADDRESS is not None, reason="the project has a public address")
