@@ -41,8 +41,8 @@ DATA_OPTIONS = (
 ECE_BINS = {"corrected": 15, "released": 100}
 """Bins of ECE and OE by the protocol, where `calibration_bins` does not say."""
 
-FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "pretext_supervised",
-                   "strategies"}  # fmt: skip
+FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "features", "device", "eval_batch_size",
+                   "pretext_supervised", "strategies"}  # fmt: skip
 """Parameters that cannot change a run's numbers, so that a run may go on with others."""
 
 
@@ -79,6 +79,9 @@ class Experiment(_Checked):
     skip_broken: bool = Field(False, description="skip and count files that are not images instead of refusing")
     test_fraction: Annotated[Real, Field(gt=0, lt=1)] = Field(0.2, description="split of a folder without test images")
     dataset_seed: Seed = Field(0, description="seed of every choice that makes the data set")
+    features: str | None = Field(
+        None, description="file of fixed features, a row an image: from `alkit features`, or one's own NAME_train.npy"
+    )
     augmentation: Literal["auto", "none", "crop_flip", "crop", "resized_crop_flip"] = Field(
         "auto", description="auto: what the data set's entry names"
     )
@@ -90,15 +93,22 @@ class Experiment(_Checked):
     method: str = Field("random", description="row of the methods table (`alkit methods`)")
     label: Name | None = Field(None, description="what this run is called in its study; null: the method's id")
     seed: Seed = 0
-    initial: Count = Field(20, description="images in the first labelled set")
+    initial: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        20, description="images in the first labelled set; 0: the strategy makes the first query, of `budget` images"
+    )
+    first_labelled: str | None = Field(
+        None, description="file of the first labelled images' places in the pool, one a line: alike for all methods"
+    )
     initial_balanced: bool = Field(False, description="the first labelled set holds every class equally often")
     budget: Count = Field(20, description="labels bought each cycle")
     subset: Count | None = Field(None, description="candidates drawn from the pool each cycle; null: all of it")
     cycles: Count = Field(5, description="times the model is trained; the first uses the initial labels")
 
     # model
-    model: Literal["resnet18", "resnet10", "mc_dropout_cnn", "consistent_dropout_cnn", "radial_cnn"] = "resnet10"
-    width: Count = Field(16, description="channels of the first stage")
+    model: Literal[
+        "resnet18", "resnet10", "mc_dropout_cnn", "consistent_dropout_cnn", "radial_cnn", "linear", "mlp"
+    ] = Field("resnet10", description="linear and mlp are trained on `features`")
+    width: Count = Field(16, description="channels of the first stage; of mlp, the hidden layer")
     stem: Literal["cifar", "imagenet"] = Field("cifar", description="3×3 convolution, or 7×7 with max-pooling")
     dropout: Annotated[Real, Field(ge=0, lt=1)] | None = Field(
         None, description="dropout on the penultimate features; null: 0.5 where a posterior is needed, else 0"
@@ -132,6 +142,9 @@ class Experiment(_Checked):
     )
 
     # query
+    query_features: Literal["fixed", "model"] | None = Field(
+        None, description="what strategies select on: the fixed features, or the model's; null: fixed if there are some"
+    )
     gcn_hidden: Count = 128
     gcn_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.3
     gcn_steps: Count = 200
@@ -220,9 +233,50 @@ class Experiment(_Checked):
         quirk_states(self.protocol, self.quirks, get_method(self.method), self.dataset, self.program)
         if self.subset is not None and self.subset < self.budget:
             raise ValueError(f"subset: {self.subset} candidates cannot give a budget of {self.budget}")
+        self._check_features()
         if self.early_stopping is not None and not self.validation_size:
             raise ValueError("early_stopping: needs validation_size, the number of images to stop by")
         return self
+
+    def _check_features(self) -> None:
+        """Refuse what fixed features, or a model that is trained on them, cannot give."""
+        if self.features is None:
+            for name in ("model", "query_features"):
+                if getattr(self, name) in ("linear", "mlp", "fixed"):
+                    raise ValueError(f"{name}: '{getattr(self, name)}' needs features (`alkit features` makes a file)")
+        if self.on_features:
+            needs = {"vae": "images", "pretext": "images", "loss_prediction": "stages for a loss module"}
+            lacking = [needs[n] for n in (*self.row.needs, self.row.objective) if n in needs]
+            if lacking or self.quirk("ranking_loss_for_all"):
+                what = lacking[0] if lacking else needs["loss_prediction"]
+                raise ValueError(f"method: '{self.method}' needs {what}, which model '{self.model}' has not")
+            if self.augmentation not in ("auto", "none"):
+                raise ValueError(
+                    f"augmentation: features are no images; expected auto or none, not '{self.augmentation}'"
+                )
+            layers = int(self.model == "mlp")
+            if self.row.objective == "cmam" and self.cmam_layer > layers:
+                raise ValueError(f"cmam_layer: model '{self.model}' can fuse after layer 0 to {layers}, "
+                                 f"not {self.cmam_layer}")  # fmt: skip
+        if self.first_labelled is not None and not self.initial:
+            raise ValueError("first_labelled: the first labels are given; expected initial to be their number, not 0")
+        if not self.initial and self.initial_balanced:
+            raise ValueError("initial_balanced: with initial 0 the strategy makes the first query")
+
+    @property
+    def on_features(self) -> bool:
+        """Whether the model is trained on fixed features, not on images."""
+        return self.model in ("linear", "mlp")
+
+    @property
+    def selects_on_features(self) -> bool:
+        """Whether strategies see the fixed features."""
+        return self.features is not None and self.query_features != "model"
+
+    @property
+    def first_count(self) -> int:
+        """Labels that the first model is trained on."""
+        return self.initial or self.budget
 
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Experiment:
@@ -270,7 +324,7 @@ class Experiment(_Checked):
 
     def labels_needed(self, pool_size: int) -> int:
         """Labels of the last cycle, given the number of images that can be labelled."""
-        return pool_size if self.row.whole_pool else self.initial + (self.cycle_count - 1) * self.budget
+        return pool_size if self.row.whole_pool else self.first_count + (self.cycle_count - 1) * self.budget
 
     def check_pool(self, pool_size: int, num_classes: int) -> None:
         """Refuse a first labelled set or budget that `pool_size` images of `num_classes` classes cannot give."""
@@ -288,8 +342,8 @@ class Experiment(_Checked):
             raise ConfigError(f"budget: {self.budget} is larger than the pool of {available} images")
         if self.labels_needed(available) > available:
             raise ConfigError(
-                f"cycles: {self.cycles} cycles need {self.labels_needed(available)} labels (initial {self.initial} + "
-                f"{self.cycles - 1} × budget {self.budget}), the pool has {available}"
+                f"cycles: {self.cycles} cycles need {self.labels_needed(available)} labels (initial "
+                f"{self.first_count} + {self.cycles - 1} × budget {self.budget}), the pool has {available}"
             )
 
 

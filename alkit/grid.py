@@ -171,7 +171,7 @@ def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     paths = {
         key: str(absolute(value))
         for key, value in parameters.items()
-        if key in ("data_root", "pretext_losses") and isinstance(value, str)
+        if key in ("data_root", "pretext_losses", "features", "first_labelled") and isinstance(value, str)
     }
     return parameters | paths
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from alkit import __version__, deadline, devices
 from alkit.config import Experiment
 from alkit.data import ImageSet, images_for
+from alkit.data.first import first_labelled
 from alkit.data.identity import images_record
 from alkit.errors import ConfigError, OutOfTimeError
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
@@ -29,7 +30,7 @@ from alkit.pool import ModelPool
 from alkit.randomness import generator
 from alkit.run_folder import RunFolder
 from alkit.strategies import Query, make_strategy
-from alkit.strategies.base import check_query, check_tensor
+from alkit.strategies.base import check_query, check_start, check_tensor
 from alkit.training import Trainer, predict, to_device
 
 SCHEMA = 1
@@ -88,9 +89,11 @@ class ActiveLearner:
         self.experiment = experiment
         self.folder = RunFolder(out_dir, experiment, images_record(*splits))
         self._progress = progress
-        self.train, self.test = (part.to(self.device) for part in splits)
+        parts = [part.on_features() for part in splits] if experiment.on_features else splits
+        self.train, self.test = (part.to(self.device) for part in parts)
         experiment.check_pool(len(self.train), self.train.num_classes)
         self.labels = self.train.labels.cpu()
+        check_start(experiment)
         self.strategy = make_strategy(experiment)
         everything = torch.arange(len(self.train))
         held = torch.randperm(len(self.train), generator=generator(experiment.seed, "validation"))
@@ -123,7 +126,10 @@ class ActiveLearner:
         """Train on what is labelled, evaluate, and buy the next labels; returns the cycle's record."""
         state = self.state
         if cycle == 1 and not state.queries:
-            self._buy(self._first_query(), None, None)
+            if self.experiment.initial or self.experiment.row.whole_pool:
+                self._buy(self._first_query(), None, None)
+            else:
+                self._query(0, None, state.labelled, 1.0)
         labelled = state.labelled
         bought, held_out = self._split_labelled()
         seconds = {"train": 0.0, "evaluate": 0.0, "query": 0.0}
@@ -222,6 +228,8 @@ class ActiveLearner:
         experiment = self.experiment
         if experiment.row.whole_pool:
             return self.available
+        if experiment.first_labelled is not None:
+            return first_labelled(experiment, self.available)
         count = min(experiment.initial, len(self.available))
         chosen = self.strategy.first_query(self.available, count)
         if chosen is not None:
@@ -238,8 +246,8 @@ class ActiveLearner:
             return self.state.left
         return self.available[~torch.isin(self.available, self.state.labelled)]
 
-    def _query(self, cycle: int, network: Network, labelled: Tensor, temperature: float) -> None:
-        """Ask the strategy what to buy after `cycle`, check its answer and buy it."""
+    def _query(self, cycle: int, network: Network | None, labelled: Tensor, temperature: float) -> None:
+        """Ask the strategy what to buy after `cycle` (0: before there is a model), check its answer and buy it."""
         experiment = self.experiment
         unlabelled = self._unlabelled()
         candidates = self.strategy.candidates(unlabelled, cycle, generator(experiment.seed, "subset", cycle))
@@ -366,10 +374,12 @@ class ActiveLearner:
         self._report("finished", experiment.cycle_count, experiment.epochs)
 
     def query_arrays(self) -> dict[str, np.ndarray]:
-        """`query_c` (what cycle c bought), and for c ≥ 2 `candidates_c`, `utilities_c` and, where drawn, `masses_c`."""
+        """`query_c` (what cycle c bought), and where a strategy chose it (c ≥ 2; with `initial: 0` from 1 on)
+        `candidates_c`, `utilities_c` and, where drawn, `masses_c`."""
         state = self.state
         arrays = {f"query_{c}": query.numpy() for c, query in enumerate(state.queries, 1)}
-        for c, (candidates, utilities) in enumerate(zip(state.candidates, state.utilities, strict=True), 2):
+        first = 1 + len(state.queries) - len(state.candidates)
+        for c, (candidates, utilities) in enumerate(zip(state.candidates, state.utilities, strict=True), first):
             arrays[f"candidates_{c}"], arrays[f"utilities_{c}"] = candidates.numpy(), utilities.numpy()
         arrays |= {f"masses_{c}": m.numpy() for c, m in enumerate(state.masses, 1) if m is not None}
         return arrays

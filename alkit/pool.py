@@ -12,18 +12,22 @@ from torch import Tensor
 from alkit.config import Experiment
 from alkit.data import ImageSet
 from alkit.models import Network, ResNet
+from alkit.models.head import Head
 from alkit.randomness import generator
 from alkit.strategies.base import Pool
 from alkit.training import forward_all, predict
 
 
 class ModelPool(Pool):
-    """Candidates and labelled images of `data` under `network`; `temperature` divides the logits."""
+    """Candidates and labelled images of `data` under `network`; `temperature` divides the logits.
+
+    Before there is a model, `network` is None: only fixed features can be seen.
+    """
 
     def __init__(
         self,
         experiment: Experiment,
-        network: Network,
+        network: Network | None,
         data: ImageSet,
         candidates: Tensor,
         labelled: Tensor,
@@ -31,12 +35,18 @@ class ModelPool(Pool):
         reveal: Callable[[int], int],
         temperature: float = 1.0,
     ) -> None:
-        self.experiment, self.network, self.data = experiment, network, data
+        self.experiment, self._network, self.data = experiment, network, data
         self.candidates, self.labelled, self.cycle = candidates, labelled, cycle
         self.labels = data.labels.cpu()[labelled]
         self.num_classes = data.num_classes
         self.temperature = temperature
         self._reveal = reveal
+
+    @property
+    def network(self) -> Network:
+        if self._network is None:
+            raise AssertionError("there is no model yet: a strategy that starts empty sees fixed features only")
+        return self._network
 
     @property
     def images(self) -> ImageSet:
@@ -47,7 +57,7 @@ class ModelPool(Pool):
 
     @cached_property
     def _views(self) -> tuple[Tensor, Tensor]:
-        """Logits and features of the candidates, from one pass."""
+        """Logits and penultimate features of the candidates, from one pass."""
         backbone: Any = self.network.backbone.eval()
 
         def both(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,14 +80,6 @@ class ModelPool(Pool):
         backbone: Any = self.network.backbone.eval()
         return forward_all(lambda images: (backbone.embed(images),), self.data, self.labelled, self.experiment)[0]
 
-    @property
-    def features(self) -> Tensor:
-        return self.model_features
-
-    @property
-    def labelled_features(self) -> Tensor:
-        return self.labelled_model_features
-
     def classify(self, model_features: Tensor) -> Tensor:
         backbone: Any = self.network.backbone.eval()
         logits: Tensor = backbone.linear(model_features.to(next(backbone.linear.parameters()).dtype)).float()
@@ -87,6 +89,21 @@ class ModelPool(Pool):
     def labelled_logits(self) -> Tensor:
         with torch.no_grad():
             return self.classify(self.labelled_model_features)
+
+    @property
+    def features(self) -> Tensor:
+        return self.model_features if (fixed := self._fixed(self.candidates)) is None else fixed
+
+    @property
+    def labelled_features(self) -> Tensor:
+        return self.labelled_model_features if (fixed := self._fixed(self.labelled)) is None else fixed
+
+    def _fixed(self, indices: Tensor) -> Tensor | None:
+        """The fixed features of some images, where strategies see those."""
+        if not self.experiment.selects_on_features:
+            return None
+        assert self.data.features is not None
+        return self.data.features.index_select(0, indices.to(self.data.features.device))
 
     def _losses(self, indices: Tensor) -> Tensor:
         backbone, module = self.network.backbone, self.network.loss_module
@@ -120,13 +137,14 @@ def posterior_log_probs(
 
     count = experiment.posterior_samples
     backbone.eval()
-    if isinstance(backbone, ResNet):  # only its last layer is random: the features are computed once
+    head_only = isinstance(backbone, (ResNet, Head))
+    if head_only:  # only its last layer is random: the features are computed once
         embedded = forward_all(lambda images: (backbone.embed(images),), data, indices, experiment)[0]
 
     def sample() -> Tensor:
         with sampling(backbone, source), torch.no_grad():
-            if isinstance(backbone, ResNet):
-                return backbone.classify(embedded).float()
+            if head_only:
+                return backbone.classify(embedded).float()  # type: ignore[no-any-return]
             return predict(backbone, data, indices, experiment)
 
     first = sample().log_softmax(1)

@@ -47,7 +47,16 @@ COLUMNS = (
 MEASURES = ("accuracy", "nll", "brier", "ece", "gap", "oe", "ace")
 """What a cycle measures on the test images; `gap` is mean confidence less accuracy, and `bins` are those of the ECE."""
 
-OF_THE_MACHINE = ("seed", "checkpoint_seconds", "keep_models", "data_root", "device", "eval_batch_size", "threads")
+OF_THE_MACHINE = (
+    "seed",
+    "features",
+    "checkpoint_seconds",
+    "keep_models",
+    "data_root",
+    "device",
+    "eval_batch_size",
+    "threads",
+)
 """Parameters in which runs that are alike may differ; `compared_params` leaves them out."""
 
 RETIRED = ("compile",)

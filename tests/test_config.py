@@ -122,6 +122,9 @@ def test_a_protocol_sets_every_quirk_that_applies_and_one_can_be_set_by_itself()
         "warm_start": False,
         "lr_step_first": True,
         "ece_drops_full_confidence": True,
+        "first_cycle_drop_last": True,
+        "best_test_checkpoint": True,
+        "bgr_images": True,
     }
     assert not any(Experiment(method="oo4al").quirk_states.values())
 

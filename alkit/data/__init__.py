@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alkit.data.features import Features, load_features
     from alkit.data.identity import digest, fingerprint
     from alkit.data.imageset import ImageSet, from_arrays
     from alkit.data.own import images_for, own_experiment
     from alkit.data.registry import DATASETS, load_dataset, load_for, pool_facts
 
 _HOMES = {
+    "Features": "features",
     "digest": "identity",
     "fingerprint": "identity",
     "ImageSet": "imageset",
@@ -20,13 +22,14 @@ _HOMES = {
     "images_for": "own",
     "own_experiment": "own",
     "load_dataset": "registry",
+    "load_features": "features",
     "load_for": "registry",
     "pool_facts": "registry",
 }
 
 __all__ = [
-    "DATASETS", "ImageSet", "digest", "fingerprint", "from_arrays", "images_for", "load_dataset", "load_for",
-    "own_experiment", "pool_facts",
+    "DATASETS", "Features", "ImageSet", "digest", "fingerprint", "from_arrays", "images_for", "load_dataset",
+    "load_features", "load_for", "own_experiment", "pool_facts",
 ]  # fmt: skip
 
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 2**26
 """How much of a set is read at a time."""
 _FILES = 1000  # asked for at a time
-PIXELS, FILES = "pixels", "files"
+PIXELS, FILES, FEATURES = "pixels", "files", "features"
 _SPLITS = (("train", "training"), ("test", "test"))
 _WORDS = {"class_names": "class names", "labels": "labels", "shape": "shape of images", PIXELS: "pixels",
-          FILES: "files"}  # fmt: skip
+          FILES: "files", FEATURES: "features"}  # fmt: skip
 
 Identity = dict[str, Any]
 
@@ -58,7 +58,8 @@ def identity(images: ImageSet) -> Identity:
 
     `class_names` is of the names as a JSON list, `labels` of int64 little-endian, `pixels` of uint8 (N, H, W, C),
     `shape` is (N, H, W, C) itself; `sha256` is of the JSON of these, keys sorted, without spaces. For images that are
-    decoded as they are used `files` stands for `pixels`: of a line `NAME TAB BYTES` a file.
+    decoded as they are used `files` stands for `pixels`: of a line `NAME TAB BYTES` a file. Where the images have
+    fixed features, `features` is of them as float32 little-endian.
     """
     count, channels, height, width = images.pixels.shape
     content = FILES if images.pixels.decodes else PIXELS
@@ -68,6 +69,10 @@ def identity(images: ImageSet) -> Identity:
         "shape": [count, height, width, channels],
         content: _of_files(images.pixels) if isinstance(images.pixels, FilePixels) else _of_pixels(images.pixels),
     }
+    if images.features is not None:
+        from alkit.data.features import features_digest
+
+        parts[FEATURES] = features_digest(images.features)
     whole = _sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode())
     return {"sha256": whole, "count": count, **parts}
 

@@ -28,7 +28,8 @@ class ImageSet:
 
     `mean` and `std` are the channel statistics that images are normalised with, for pixels in 0..1.
     `augmentation` is what `augmentation: auto` means for this set. `notes` go into a run's record
-    (files skipped, labels replaced). `device` is where batches come out.
+    (files skipped, labels replaced). `device` is where batches come out. `features` (N, D) float32 are fixed features
+    of the images, where there are some (`alkit.data.features`).
     """
 
     name: str
@@ -40,6 +41,7 @@ class ImageSet:
     augmentation: str = "none"
     notes: dict[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,7 +73,9 @@ class ImageSet:
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set with its labels, and its pixels where they fit, on `device`."""
         device = torch.device(device)
-        moved = replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device), device=device)
+        features = None if self.features is None else self.features.to(device)
+        moved = replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device), device=device,
+                        features=features)  # fmt: skip
         if "identity" in vars(self):  # else it would be read back from the device
             vars(moved)["identity"] = self.identity
         return moved
@@ -79,7 +83,17 @@ class ImageSet:
     def select(self, indices: Tensor) -> ImageSet:
         """The subset `indices`, in that order."""
         chosen = indices.to(self.labels.device)
-        return replace(self, pixels=self.pixels.select(indices), labels=self.labels.index_select(0, chosen))
+        features = None if self.features is None else self.features.index_select(0, chosen)
+        return replace(self, pixels=self.pixels.select(indices), labels=self.labels.index_select(0, chosen),
+                       features=features)  # fmt: skip
+
+    def on_features(self) -> ImageSet:
+        """The same set with its fixed features as its images, float32 (N, D, 1, 1): what a head is trained on."""
+        assert self.features is not None
+        identity = self.identity  # of the images
+        changed = replace(self, pixels=TensorPixels(self.features[:, :, None, None]), augmentation="none")
+        vars(changed)["identity"] = identity
+        return changed
 
     def resized(self, size: int) -> ImageSet:
         """The same set with images of `size` × `size` pixels: the shorter side resized, then the centre cropped."""
@@ -119,8 +133,10 @@ class ImageSet:
     def normalise(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """uint8 images (B, C, H, W) as numbers with the set's mean 0 and deviation 1 in each channel.
 
-        The memory layout of `images` is kept.
+        The memory layout of `images` is kept; fixed features are as they are.
         """
+        if images.is_floating_point():
+            return images.to(dtype)
         values = images.to(dtype)
         _, channels, _, width = images.shape
         if channels > 1 and images.is_contiguous(memory_format=torch.channels_last):

@@ -9,7 +9,7 @@ from typing import Any
 from alkit.config import Experiment
 from alkit.data.identity import images_record
 from alkit.data.imageset import ImageSet
-from alkit.data.registry import as_released, get_entry, load_for, prepare, profiled
+from alkit.data.registry import as_released, get_entry, load_for, prepare, profiled, with_features
 from alkit.errors import ConfigError
 
 OF_FILES = ("data_root", "skip_broken", "test_fraction")
@@ -34,6 +34,7 @@ def images_for(
     pool, held_out = _checked(train, test)
     experiment = own_experiment(experiment, pool, held_out)
     pool, held_out = pool.to("cpu"), replace(held_out.to("cpu"), mean=pool.mean, std=pool.std)
+    pool, held_out = with_features(experiment, pool, held_out)
     return experiment, *as_released(experiment, *prepare(pool, held_out, profiled(experiment, {})))
 
 

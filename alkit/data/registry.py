@@ -187,11 +187,21 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> t
 def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
     """The training and test images of an experiment."""
     entry, options = _options(experiment)
-    train, test = prepare(*entry.load(_root(experiment), options), options)
+    train, test = with_features(experiment, *entry.load(_root(experiment), options))
+    train, test = prepare(train, test, options)
     _check_pool(entry, options, train)
     if known := certainty(entry):
         train = replace(train, notes={"verified": known, **train.notes})
     return as_released(experiment, train, test)
+
+
+def with_features(experiment: Experiment, train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """The images with the experiment's fixed features, where it names some; before any data option."""
+    if experiment.features is None:
+        return train, test
+    from alkit.data.features import attach
+
+    return attach(experiment.features, train, test)
 
 
 def as_released(experiment: Experiment, train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
@@ -306,5 +316,5 @@ def _root(experiment: Experiment) -> Path | None:
 
 __all__ = [
     "DATASETS", "DatasetEntry", "as_released", "certainty", "get_entry", "load_dataset", "load_for", "pool_facts",
-    "prepare", "profiled",
+    "prepare", "profiled", "with_features",
 ]  # fmt: skip

@@ -68,6 +68,11 @@ def build_backbone(experiment: Experiment, image_shape: tuple[int, int, int], nu
         dropout = experiment.dropout if experiment.dropout is not None else 0.5 * ("posterior" in experiment.row.needs)
         pooling = "corner" if experiment.quirk("imagenet_corner_pool") else "global"
         return make(num_classes, channels, experiment.width, experiment.stem, dropout, pooling)  # type: ignore[no-any-return]
+    if experiment.on_features:
+        from alkit.models.head import Head
+
+        dropout = experiment.dropout if experiment.dropout is not None else 0.5 * ("posterior" in experiment.row.needs)
+        return Head(num_classes, channels, experiment.width if experiment.model == "mlp" else 0, dropout)
     from alkit.models import bayesian
 
     return bayesian.build(experiment, image_shape, num_classes)

@@ -59,7 +59,7 @@ class Pool:
 
     @property
     def features(self) -> Tensor:
-        """(n, D) float32: what a strategy selects on."""
+        """(n, D) float32: what a strategy selects on. Fixed features where the experiment says so, else the model's."""
         raise NotImplementedError
 
     @property
@@ -182,6 +182,21 @@ def make_strategy(experiment: Experiment) -> Strategy:
     return _STRATEGIES[name](experiment)
 
 
+def check_start(experiment: Experiment) -> None:
+    """Refuse `initial: 0` for a strategy that cannot choose without a model, or has no features to choose by."""
+    if experiment.initial or experiment.row.whole_pool:
+        return
+    if not make_strategy(experiment).starts_empty:
+        raise ConfigError(
+            f"initial: method '{experiment.method}' cannot choose before there is a model; expected at least 1 image"
+        )
+    if "features" in experiment.row.needs and not experiment.selects_on_features:
+        raise ConfigError(
+            f"initial: method '{experiment.method}' has nothing to choose by before there is a model; give it features "
+            "(`alkit features`)"
+        )
+
+
 def check_tensor(value: object, name: str, length: int | None = None, whole: bool = False) -> None:
     """Refuse what is not a tensor (length,) of numbers (`whole` ones); `ConfigError` says what was expected."""
     kind = "whole numbers" if whole else "numbers"
@@ -247,11 +262,11 @@ class TensorPool(Pool):
         return self._tensors[name]  # type: ignore[return-value]
 
     logits = property(lambda self: self._get("logits"))
-    features = property(lambda self: self._get("features"))
-    labelled_features = property(lambda self: self._get("labelled_features"))
+    labelled_logits = property(lambda self: self._get("labelled_logits"))
     model_features = property(lambda self: self._get("model_features"))
     labelled_model_features = property(lambda self: self._get("labelled_model_features"))
-    labelled_logits = property(lambda self: self._get("labelled_logits"))
+    features = property(lambda self: self._get("features"))
+    labelled_features = property(lambda self: self._get("labelled_features"))
     predicted_loss = property(lambda self: self._get("predicted_loss"))
     labelled_predicted_loss = property(lambda self: self._get("labelled_predicted_loss"))
     log_probs = property(lambda self: self._get("log_probs"))

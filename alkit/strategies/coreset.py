@@ -218,6 +218,8 @@ class CoreSet(Strategy):
     A candidate's utility is its distance to the nearest labelled image, before the query.
     """
 
+    starts_empty = True
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         positions, distances = farthest_first(pool.features, pool.labelled_features, budget)
         return Query(pool.candidates[positions.to(pool.candidates.device)], finite(distances))

@@ -179,6 +179,8 @@ def probcover(
 class ProbCover(Strategy):
     """Greedy maximum coverage. A candidate's utility is how much its ball covers beyond the labelled images' balls."""
 
+    starts_empty = True
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         positions, held = probcover(
             pool.features, pool.labelled_features, pool.num_classes, budget, generator, self.experiment.probcover_purity

@@ -78,6 +78,8 @@ def typiclust(
 class TypiClust(Strategy):
     """The most typical candidates of the clusters with the fewest labels. A candidate's utility is its typicality."""
 
+    starts_empty = True
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         e = self.experiment
         positions, values = typiclust(

@@ -115,6 +115,8 @@ class Random(Strategy):
     were never drawn leave it.
     """
 
+    starts_empty = True
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         count = len(pool.candidates)
         if not self.experiment.quirk("random_with_replacement"):

@@ -1,0 +1,40 @@
+"""The first labelled images as a list in a file, so that all methods start from the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alkit.config import Experiment
+from alkit.errors import DataError
+
+
+def first_labelled(experiment: Experiment, available: Tensor) -> Tensor:
+    """The places (initial,) int64 that `first_labelled` lists: a text file with one a line, or a `.npy` of them.
+
+    Places count from 0 in the pool, after every data option. Raises `DataError` of one line for a file that is missing
+    or holds anything else, for places that are not `available`, for doubles, and for another number than `initial`.
+    """
+    path = Path(str(experiment.first_labelled))
+    try:
+        found = (
+            np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, dtype=np.int64, ndmin=1)
+        )
+    except FileNotFoundError:
+        raise DataError(f"first_labelled: {path}: no such file") from None
+    except Exception:  # numpy raises what it likes
+        raise DataError(f"first_labelled: {path}: expected whole numbers, one a line") from None
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise DataError(f"first_labelled: {path}: expected whole numbers, one a line")
+    places = torch.from_numpy(found.astype(np.int64))
+    if len(places) != experiment.initial:
+        raise DataError(f"first_labelled: {path}: lists {len(places)} images, but initial is {experiment.initial}")
+    if len(places.unique()) != len(places):
+        raise DataError(f"first_labelled: {path}: lists an image twice")
+    other = places[~torch.isin(places, available)]
+    if len(other):
+        raise DataError(f"first_labelled: {path}: {int(other[0])} is no place in the pool of {len(available)} images")
+    return places

@@ -1,0 +1,266 @@
+"""Fixed features: a row belongs to its image whatever is left out; heads on them; an empty start, or a given one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alkit import ActiveLearner, Experiment
+from alkit.data import digest, from_arrays, images_for, load_dataset, load_features, load_for
+from alkit.data.features import save_features
+from alkit.data.identity import pixels_digest
+from alkit.errors import ConfigError, DataError
+from alkit.methods import METHODS
+from alkit.strategies import Pool, Query, Strategy
+from alkit.strategies.base import import_all, make_strategy
+
+Make = Callable[..., Experiment]
+EMPTY = ["random", "coreset", "typiclust", "probcover"]
+
+
+def pixels_of(images: Any) -> np.ndarray:
+    """Features of an image from which it can be known again: its pixels."""
+    return (images.images.flatten(1).numpy() / 255).astype(np.float16)  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of features of digits: the pixels themselves."""
+    path = tmp_path_factory.mktemp("features") / "digits.npz"
+    train, test = load_dataset("digits")
+    images = {"train": pixels_digest(train), "test": pixels_digest(test)}
+    save_features(path, pixels_of(train), pixels_of(test), {"encoder": "pixels", "dataset": "digits"}, images)
+    return str(path)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(file: str) -> None:
+    features = load_features(file)
+    assert features.train.shape == (1437, 64)
+    assert features.train.dtype == torch.float32
+    assert features.about == {"encoder": "pixels", "dataset": "digits"}
+    assert features.images["train"] == pixels_digest(load_dataset("digits")[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"pool_size": 150}, {"test_size": 50}, {"class_balance": [1.0, 0.5] * 5}, {"imbalance_factor": 10.0},
+        {"label_noise": 0.2}, {"test_class_balance": [0.5] * 10}
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_row_belongs_to_its_image_whatever_is_left_out(options: dict[str, Any], file: str) -> None:
+    for images in load_for(Experiment(features=file, **options)):
+        assert images.features is not None
+        assert torch.equal(images.features, torch.from_numpy(pixels_of(images)).float())
+
+
+def test_rows_follow_subsets_and_arrays_of_ones_own(file: str, tmp_path: Path) -> None:
+    train, test = load_for(Experiment(features=file))
+    chosen = torch.tensor([5, 3, 900])
+    part = train.select(chosen).features
+    assert part is not None
+    assert torch.equal(part, torch.from_numpy(pixels_of(train.select(chosen))).float())
+    own = [from_arrays("mine", i.images, i.labels, i.class_names) for i in (train, test)]
+    for name, images in zip(("train", "test"), own, strict=True):
+        np.save(tmp_path / f"mine_{name}.npy", pixels_of(images))
+    experiment = Experiment(features=str(tmp_path / "mine_train.npy"), pool_size=200)
+    _, pool, _ = images_for(experiment, *own)
+    assert pool.features is not None
+    assert torch.equal(pool.features, torch.from_numpy(pixels_of(pool)).float())
+
+
+def test_runs_with_other_features_have_other_images(file: str, tmp_path: Path) -> None:
+    train, _ = load_for(Experiment(features=file))
+    assert digest(train) != digest(load_dataset("digits")[0])
+    assert digest(train.on_features()) == digest(train)
+    assert train.notes["features"]["encoder"] == "pixels"
+
+
+def refused(path: Path | str) -> str:
+    with pytest.raises(DataError) as error:
+        load_for(Experiment(features=str(path)))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_no_file_of_features_is_refused_in_one_line(file: str, tmp_path: Path) -> None:
+    train, test = (pixels_of(images) for images in load_dataset("digits"))
+    assert refused(tmp_path / "none.npz").endswith("none.npz: no such file")
+    (tmp_path / "text.npz").write_text("features")
+    assert "not a whole file of plain arrays" in refused(tmp_path / "text.npz")
+    np.savez(tmp_path / "other.npz", a=train)
+    assert "expected a file of `alkit features`" in refused(tmp_path / "other.npz")
+    np.save(tmp_path / "a_train.npy", train)
+    assert "a_test.npy: no such file" in refused(tmp_path / "a_train.npy")
+    np.save(tmp_path / "a_test.npy", test[:-1])
+    assert "359 rows for the 360 test images of digits" in refused(tmp_path / "a_train.npy")
+    broken = train.copy()
+    broken[17, 3] = np.nan
+    np.save(tmp_path / "a_train.npy", broken)
+    assert "row 17 has numbers that are not finite" in refused(tmp_path / "a_train.npy")
+    np.save(tmp_path / "a_train.npy", train[:, 0])
+    assert "expected a matrix of numbers, a row an image" in refused(tmp_path / "a_train.npy")
+    np.save(tmp_path / "features.npy", train)
+    assert "expected a name with 'train' in it" in refused(tmp_path / "features.npy")
+
+
+def test_features_of_another_set_are_refused(file: str, tmp_path: Path) -> None:
+    train, test = load_dataset("digits")
+    images = {"train": "0" * 64, "test": pixels_digest(test)}
+    save_features(
+        tmp_path / "x.npz", pixels_of(train), pixels_of(test), {"encoder": "pixels", "dataset": "mnist"}, images
+    )
+    assert "made of other images than digits has now (mnist when it was made)" in refused(tmp_path / "x.npz")
+
+
+# --- models on features ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp"])
+@pytest.mark.parametrize("method", ["random", "margin", "badge", "coreset", "bald", "mixup", "temperature_scaling"])
+def test_a_head_is_trained_on_features_and_ends_in_the_same_bytes_when_it_stops_on_the_way(
+    model: str, method: str, file: str, tiny: Make, tmp_path: Path
+) -> None:
+    experiment = tiny(method=method, model=model, features=file, lr=0.1, width=32, initial=60, epochs=12, milestones=[],
+                      checkpoint_seconds=0.0)  # fmt: skip
+    whole = list(ActiveLearner(experiment, tmp_path / "whole"))
+    assert whole[-1]["accuracy"] > 0.3
+    learner = ActiveLearner(experiment, tmp_path / "parts")
+    next(iter(learner))
+    list(ActiveLearner(experiment, tmp_path / "parts"))
+    for name in ("queries.npz", "predictions.npz"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    record = json.loads((tmp_path / "whole" / "result.json").read_text())
+    assert record["data"]["features"]["encoder"] == "pixels"
+    assert record["images"]["parts"]["train"]["features"]
+
+
+def test_a_linear_head_is_a_linear_layer_on_the_features(file: str, tiny: Make) -> None:
+    learner = ActiveLearner(tiny(model="linear", features=file))
+    next(iter(learner))
+    network: Any = learner.network
+    rows = learner.train.features
+    assert rows is not None
+    expected = rows @ network.backbone.linear.weight.T + network.backbone.linear.bias
+    torch.testing.assert_close(network.eval()(rows[:, :, None, None]), expected)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ({"model": "linear", "features": None}, "model: 'linear' needs features"),
+        ({"query_features": "fixed", "features": None}, "query_features: 'fixed' needs features"),
+        ({"model": "mlp", "method": "vaal"}, "method: 'vaal' needs images, which model 'mlp' has not"),
+        ({"model": "mlp", "method": "pt4al"}, "method: 'pt4al' needs images"),
+        ({"model": "linear", "method": "ll4al"}, "needs stages for a loss module"),
+        ({"model": "linear", "method": "cmam"}, "cmam_layer: model 'linear' can fuse after layer 0 to 0, not 1"),
+        ({"model": "linear", "augmentation": "crop_flip"}, "augmentation: features are no images"),
+    ],
+)
+def test_what_features_cannot_give_is_refused_in_one_line(
+    parameters: dict[str, Any], line: str, file: str, tiny: Make
+) -> None:
+    with pytest.raises(ConfigError, match=line):
+        tiny(**({"features": file} | parameters))
+
+
+class Spy(Strategy):
+    """Notes the pool that it is given."""
+
+    starts_empty = True
+    seen: list[Pool]
+
+    def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
+        self.seen.append(pool)
+        return Query(pool.candidates[:budget], torch.zeros(len(pool.candidates)))
+
+
+@pytest.mark.parametrize(("query_features", "fixed"), [(None, True), ("fixed", True), ("model", False)])
+def test_strategies_select_on_fixed_features_unless_told_otherwise(
+    query_features: str | None, fixed: bool, file: str, tiny: Make
+) -> None:
+    learner = ActiveLearner(tiny(features=file, query_features=query_features, width=4))
+    spy = Spy(learner.experiment)
+    spy.seen = []
+    learner.strategy = spy
+    next(iter(learner))
+    pool, rows = spy.seen[0], learner.train.features
+    assert rows is not None
+    assert pool.model_features.shape == (len(pool.candidates), 32)
+    for found, indices, own in (
+        (pool.features, pool.candidates, pool.model_features),
+        (pool.labelled_features, pool.labelled, pool.labelled_model_features),
+    ):
+        assert torch.equal(found, rows[indices] if fixed else own)
+    torch.testing.assert_close(pool.classify(pool.model_features), pool.logits)
+    assert pool.labelled_logits.shape == (len(pool.labelled), 10)
+
+
+# --- the first labels ------------------------------------------------------------------------------------------------
+
+
+def test_exactly_these_strategies_start_from_nothing() -> None:
+    import_all()
+    found = [name for name in METHODS if make_strategy(Experiment(method=name)).starts_empty and not (
+        METHODS[name].whole_pool or METHODS[name].objective != "cross_entropy")]  # fmt: skip
+    assert set(EMPTY) <= set(found)
+
+
+@pytest.mark.parametrize("method", EMPTY)
+def test_from_no_labels_the_strategy_makes_the_first_query_of_budget_images(
+    method: str, file: str, tiny: Make, tmp_path: Path
+) -> None:
+    experiment = tiny(method=method, model="linear", features=file, initial=0, budget=8, cycles=3)
+    learner = ActiveLearner(experiment, tmp_path)
+    assert [record["labelled"] for record in learner] == [8, 16, 24]
+    queries = learner.query_arrays()
+    assert set(queries) >= {"query_1", "query_2", "query_3", "candidates_1", "utilities_1", "candidates_3"}
+    assert len(queries["candidates_1"]) == 200
+    assert len(queries["candidates_3"]) == 184
+    bought = np.concatenate([queries[f"query_{c}"] for c in (1, 2, 3)])
+    assert len(set(bought.tolist())) == 24
+
+
+def test_who_cannot_choose_without_a_model_says_so(file: str, tiny: Make) -> None:
+    for method in ("margin", "badge", "bald"):
+        with pytest.raises(ConfigError, match=f"initial: method '{method}' cannot choose before there is a model"):
+            ActiveLearner(tiny(method=method, features=file, initial=0))
+    with pytest.raises(ConfigError, match="'typiclust' has nothing to choose by before there is a model"):
+        ActiveLearner(tiny(method="typiclust", initial=0))
+    list(ActiveLearner(tiny(method="random", initial=0, epochs=1)))
+
+
+def test_all_methods_start_from_the_images_of_a_list(tiny: Make, tmp_path: Path) -> None:
+    places = [7, 3, 150, 42]
+    (tmp_path / "first.txt").write_text("\n".join(map(str, places)))
+    np.save(tmp_path / "first.npy", np.array(places, dtype=np.int32))
+    for method, name in (("random", "first.txt"), ("margin", "first.npy")):
+        learner = ActiveLearner(tiny(method=method, initial=4, epochs=1, first_labelled=str(tmp_path / name)))
+        next(iter(learner))
+        assert learner.state.queries[0].tolist() == places
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("1\n2\n3", "lists 3 images, but initial is 4"), ("1\n2\n3\n3", "lists an image twice"),
+        ("1\n2\n3\n200", "200 is no place in the pool of 200 images"), ("a\nb", "expected whole numbers, one a line"),
+        ("1.5\n2\n3\n4", "expected whole numbers"), (None, "no such file"),
+    ],
+)  # fmt: skip
+def test_a_list_that_cannot_be_is_refused(content: str | None, line: str, tiny: Make, tmp_path: Path) -> None:
+    path = tmp_path / "first.txt"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(DataError, match=line):
+        list(ActiveLearner(tiny(initial=4, first_labelled=str(path))))
