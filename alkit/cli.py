@@ -8,14 +8,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from alkit.errors import AlkitError
 from alkit.paths import fix_environment, name_user, substitute_home
-from alkit.words import counted
-
-if TYPE_CHECKING:
-    from alkit.grid import ImagesOf, Plan
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -170,30 +166,16 @@ def run_study(options: argparse.Namespace) -> int:
     grid.check_rerun(plan, options.rerun)
     cores = options.cores or _all_cores()
     if options.dry_run:
-        return _dry_run(plan, options.rerun, images_now)
+        from alkit.dry_run import show
+
+        show(plan, options.rerun, images_now)
+        return 0
     return runner.run_study(plan, cores, options.rerun, options.profile, not options.no_summary, images_of=images_now)
 
 
 def _all_cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _dry_run(plan: Plan, rerun: list[str], images_of: ImagesOf) -> int:
-    from alkit import grid, study_check
-
-    for run in plan.runs:
-        if run.label not in rerun:
-            grid.refuse_changed(run)
-    stale = study_check.check_folder(plan, rerun, images_of)
-    for run in plan.runs:
-        state = "anew" if run.label in rerun else "finished" if run.finished else "to run"
-        print(f"{state:9} {run.name}")
-    for path in stale:
-        print(f"anew      {path.relative_to(plan.folder)}, of other images")
-    left = sum(not run.finished or run.label in rerun for run in plan.runs)
-    print(f"{left} of {counted(len(plan.runs), 'run')} to do, in {plan.folder}")
-    return 0
 
 
 def show_status(options: argparse.Namespace) -> int:

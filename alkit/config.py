@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,8 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from alkit.errors import ConfigError, nearest
 from alkit.methods import METHODS, Method, get_method
 from alkit.own_module import import_own, look_in
+from alkit.paths import counted_from
 from alkit.quirks import quirk_states
-from alkit.study_yaml import read_yaml
+from alkit.study_yaml import EXAMPLES, read_yaml
+from alkit.words import shown
 
 _NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -37,6 +38,9 @@ DATA_OPTIONS = (
     "skip_broken", "test_fraction", "dataset_seed",
 )  # fmt: skip
 """The fields of Experiment that, with `dataset` and `data_root`, decide which images and labels there are."""
+
+PATHS = ("data_root", "pretext_losses", "features", "first_labelled")
+"""The fields that name a file or folder; in a study file a relative one counts from the file."""
 
 ECE_BINS = {"corrected": 15, "released": 100}
 """Bins of ECE and OE by the protocol, where `calibration_bins` does not say."""
@@ -378,12 +382,20 @@ class Study(_Checked):
         try:
             own = {key: content.pop(key) for key in cls.own_keys() if key in content}
             own.setdefault("study", path.stem)
-            study = cls(**own, parameters=content)
+            study = cls(**own, parameters=content).with_paths_from(path.parent)
             if check:
                 study.check()
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
         return study
+
+    def with_paths_from(self, folder: Path) -> Study:
+        """The study with its relative paths counted from `folder`, which is that of its file."""
+
+        variants = {label: counted_from(folder, own, PATHS) for label, own in self.variants.items()}
+        return self.model_copy(
+            update={"parameters": counted_from(folder, self.parameters, PATHS), "variants": variants}
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -416,14 +428,6 @@ class Study(_Checked):
         return Experiment(**(defaults | self.parameters | own | {k: v for k, v in overrides.items() if k != "label"}))
 
 
-_EXAMPLES = {
-    "methods": "[random, oo4al]", "seeds": "[0, 1, 2]", "milestones": "[48]", "class_balance": "[1.0, 0.5, 0.1]",
-    "test_class_balance": "[1.0, 0.5, 0.1]", "quirks": "{warm_start: true}",
-    "variants": "{pt4al_text: {method: pt4al, pt4al_order: text}}",
-}  # fmt: skip
-"""How a list or mapping is written in a study file."""
-
-
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake of a validation, as `key: what was expected, not 'what came'`."""
     first = error.errors()[0]
@@ -433,20 +437,10 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
             return f"{key}: not a parameter of a run; it belongs at the top of a study file"
         return f"{key}: unknown parameter{nearest(key, [*model.model_fields, *Study.own_keys()])}"
     message = re.sub("^(Input|String) should", "expected", first["msg"].removeprefix("Value error, "))
-    example = _EXAMPLES.get(key) if first["type"] in ("list_type", "dict_type") else None
+    example = EXAMPLES.get(key) if first["type"] in ("list_type", "dict_type") else None
     message = message.replace("valid list", "list").replace("valid dictionary", "mapping")
     message += f", such as {example}" if example else ""
     message = message.replace("expected be ", "expected ").replace("expected match pattern", "expected text like")
     if first["type"] == "value_error":
         return message if not key or message.startswith(f"{key}:") else f"{key}: {message}"
-    return f"{key}: {message}, not {_shown(first['input'])}"
-
-
-def _shown(value: object) -> str:
-    """A value as Python writes it, cut short: aliases make values that are far longer than their file."""
-    short = reprlib.Repr()
-    short.maxlevel, short.maxstring, short.maxother = 2, 60, 60
-    try:
-        return short.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        return f"a value of type {type(value).__name__}"
+    return f"{key}: {message}, not {shown(first['input'])}"

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from alkit.config import FREE_PARAMETERS, Experiment, Study
+from alkit.config import FREE_PARAMETERS, PATHS, Experiment, Study
 from alkit.errors import CheckpointError, ConfigError, nearest
 from alkit.files import sha256, write_text
 from alkit.methods import METHODS, added_methods
@@ -168,11 +168,7 @@ def data_of(experiment: Experiment) -> list[Any]:
 
 def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
     """Paths count from where the command was given: runs work in folders of their own."""
-    paths = {
-        key: str(absolute(value))
-        for key, value in parameters.items()
-        if key in ("data_root", "pretext_losses", "features", "first_labelled") and isinstance(value, str)
-    }
+    paths = {key: str(absolute(value)) for key, value in parameters.items() if key in PATHS and isinstance(value, str)}
     return parameters | paths
 
 

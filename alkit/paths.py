@@ -5,9 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alkit.errors import ConfigError
 
@@ -85,6 +86,12 @@ def check_writable_as_text(*paths: str | Path) -> None:
             str(path).encode()
         except UnicodeEncodeError:
             raise ConfigError(f"{path}: its name is not UTF-8; rename the file or folder") from None
+
+
+def counted_from(folder: Path, parameters: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """`parameters` with the relative paths among them, which have these `names`, counted from `folder`."""
+    paths = {name: value for name in names if isinstance(value := parameters.get(name), str)}
+    return parameters | {name: str(absolute(folder / os.path.expanduser(path))) for name, path in paths.items()}
 
 
 def absolute(path: str | Path) -> Path:

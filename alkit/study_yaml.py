@@ -12,6 +12,14 @@ from alkit.errors import ConfigError
 
 MOST_VALUES = 100_000
 """Values that a file may hold once its aliases are written out; a file of a few lines can hold billions."""
+
+EXAMPLES = {
+    "methods": "[random, oo4al]", "seeds": "[0, 1, 2]", "milestones": "[48]", "class_balance": "[1.0, 0.5, 0.1]",
+    "test_class_balance": "[1.0, 0.5, 0.1]", "quirks": "{warm_start: true}",
+    "variants": "{pt4al_text: {method: pt4al, pt4al_order: text}}",
+}  # fmt: skip
+"""How a list or mapping is written in a study file."""
+
 _INT = "tag:yaml.org,2002:int"
 
 

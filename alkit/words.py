@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 
 
@@ -29,3 +30,13 @@ def listed(names: Sequence[object], most: int = 8) -> str:
     if len(texts) > most:
         texts = [*texts[: most - 1], f"{len(texts) - most + 1} more"]
     return " and ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, cut short: aliases make values that are far longer than their file."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, 60, 60
+    try:
+        return short.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a value of type {type(value).__name__}"
