@@ -43,10 +43,8 @@ def _own_kernel() -> Iterator[Any]:
     from traitlets.config import Config
 
     with tempfile.TemporaryDirectory(prefix="alkit-job-", ignore_cleanup_errors=True) as scratch:
-        # older kernels begin with a debugger's warning
-        environment = {PARENT: str(os.getpid()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         kernel = {"argv": [sys.executable, "-P", "-m", "alkit.job", "kernel", "-f", "{connection_file}"],
-                  "language": "python", "display_name": "Python 3", "env": environment}  # fmt: skip
+                  "language": "python", "display_name": "Python 3", "env": {PARENT: str(os.getpid())}}  # fmt: skip
         spec = Path(scratch) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)
         spec.write_text(json.dumps(kernel))
