@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         goes_on: dict[Command, str] = {
             run_study: " The same command goes on from the last checkpoints.",
             get_dataset: " The same command goes on where it stopped.",
+            make_features: " The same command goes on where it stopped.",
         }
         print(f"\nalkit: stopped.{goes_on.get(command, '')}", file=sys.stderr)
         return 130
@@ -88,6 +89,18 @@ def parser() -> argparse.ArgumentParser:
     what = get.add_mutually_exclusive_group(required=True)
     what.add_argument("name", nargs="?", metavar="NAME", help="`alkit datasets` lists them")
     what.add_argument("--list", action="store_true", help="which sets are here, their size, digests and licence")
+    features = add("features", make_features, "make fixed features of a data set's images with an encoder")
+    features.add_argument("dataset", metavar="DATASET", help="`alkit datasets` lists them")
+    features.add_argument("--encoder", required=True, metavar="NAME",
+                          help="pixels, simsiam, efficientnet_lite, torchvision:MODEL or timm:MODEL")  # fmt: skip
+    features.add_argument("--out", type=_path, metavar="FILE.npz", help="default: DATASET-ENCODER.npz")
+    features.add_argument("--data-root", type=_path, metavar="DIR", help="folder that holds the data set")
+    features.add_argument("--weights", type=_path, metavar="FILE", help="the encoder's weights, in place of its hub's")
+    features.add_argument("--precision", choices=["float16", "float32"], default="float16", help="of what is kept")
+    features.add_argument("--bfloat16", action="store_true", help="compute in bfloat16: faster, a little less exact")
+    features.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, … (default: auto)")
+    features.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                          help="an option of the encoder, e.g. image_size 96 or pretext_epochs 200")  # fmt: skip
     quirks = add("quirks", list_quirks, "list the known differences between papers and their programs")
     quirks.add_argument("name", nargs="?", metavar="QUIRK", help="all that is known of one")
     add("doctor", show_doctor, "look at this machine: what would a run find here?")
@@ -233,6 +246,34 @@ def get_dataset(options: argparse.Namespace) -> int:
     from alkit.data.get import get, listing
 
     print(listing() if options.list else get(options.name))
+    return 0
+
+
+def make_features(options: argparse.Namespace) -> int:
+    import yaml
+
+    from alkit.config import Experiment
+    from alkit.data import load_for
+    from alkit.devices import choose_device, deterministic
+    from alkit.encoders import encoder_named
+    from alkit.encoders import make_features as make
+    from alkit.errors import ConfigError
+
+    out = options.out or Path(f"{options.dataset}-{options.encoder.replace(':', '-')}.npz")
+    if out.suffix != ".npz":
+        raise ConfigError(f"out: expected the name of a file that ends in .npz, not {out}")
+    given = {name: yaml.safe_load(value) for name, value in options.parameters}
+    root = None if options.data_root is None else str(options.data_root)
+    experiment = Experiment.model_validate({"dataset": options.dataset, "data_root": root, "device": options.device})
+    encoder = encoder_named(options.encoder, options.weights, given)
+    if out.exists():
+        raise ConfigError(f"out: {out} is there already; remove it, or give another --out")
+    train, test = load_for(experiment)
+    with deterministic():
+        about = make(encoder, train, test, out, options.dataset, options.precision, options.bfloat16,
+                     choose_device(experiment.device))  # fmt: skip
+    print(f"{out}: {about['numbers']:,} numbers for each of {len(train):,} training and {len(test):,} test images")
+    print(f"a study uses it with `features: {out}`")
     return 0
 
 

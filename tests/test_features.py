@@ -264,3 +264,105 @@ def test_a_list_that_cannot_be_is_refused(content: str | None, line: str, tiny: 
         path.write_text(content)
     with pytest.raises(DataError, match=line):
         list(ActiveLearner(tiny(initial=4, first_labelled=str(path))))
+
+
+# --- encoders --------------------------------------------------------------------------------------------------------
+
+
+def command(folder: Path, *arguments: str) -> int:
+    import os
+
+    from alkit import cli
+
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return cli.main(["features", "digits", "--device", "cpu", *arguments])
+    finally:
+        os.chdir(before)
+
+
+def test_alkit_features_makes_a_file_that_a_run_takes(tmp_path: Path, tiny: Make) -> None:
+    assert command(tmp_path, "--encoder", "pixels") == 0
+    features = load_features(tmp_path / "digits-pixels.npz")
+    train, test = load_dataset("digits")
+    for found, images in ((features.train, train), (features.test, test)):
+        assert torch.equal(found, torch.from_numpy(pixels_of(images)).float())
+    assert features.about["kept_as"] == "float16"
+    assert not list(tmp_path.glob(".*"))
+    list(ActiveLearner(tiny(model="linear", features=str(tmp_path / "digits-pixels.npz"))))
+    assert command(tmp_path, "--encoder", "pixels") == 2, "what is there is not overwritten"
+
+
+def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alkit.encoders.simsiam import SimSiamEncoder
+
+    options = (
+        "--encoder",
+        "simsiam",
+        "-p",
+        "pretext_epochs",
+        "6",
+        "-p",
+        "width",
+        "4",
+        "-p",
+        "pretext_batch_size",
+        "512",
+    )
+    assert command(tmp_path, *options, "--out", "whole.npz") == 0
+    embed, calls = SimSiamEncoder.embed, [0]
+
+    def broken(self: SimSiamEncoder, images: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == 10:
+            raise KeyboardInterrupt
+        return embed(self, images)
+
+    monkeypatch.setattr(SimSiamEncoder, "embed", broken)
+    assert command(tmp_path, *options, "--out", "parts.npz") == 130
+    assert not (tmp_path / "parts.npz").exists()
+    trained: list[int] = []
+    monkeypatch.setattr("alkit.pretext.simsiam.SimSiam.train_epoch", lambda self, epoch: trained.append(epoch) or 0.0)
+    assert command(tmp_path, *options, "--out", "parts.npz") == 0
+    assert trained == [], "its training was kept"
+    assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    assert load_features(tmp_path / "parts.npz").about["pretext_epochs"] == 6
+
+
+def test_a_network_of_torchvision_gives_the_input_of_its_last_layer(tmp_path: Path) -> None:
+    from torchvision import models
+
+    torch.manual_seed(0)
+    network = models.resnet18(num_classes=1000).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    from alkit.encoders import encoder_named
+    from alkit.encoders.base import IMAGENET, as_colour
+
+    encoder = encoder_named("torchvision:resnet18", tmp_path / "w.pth", {"image_size": 32})
+    images = torch.randint(0, 256, (3, 1, 8, 8)).to(torch.uint8)
+    with torch.no_grad():
+        rows, seen = encoder.embed(images), as_colour(images, 32, *IMAGENET)
+        torch.testing.assert_close(network.fc(rows), network(seen))
+    assert seen.shape == (3, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--encoder", "simsam"], "no encoder 'simsam'; did you mean 'simsiam'?"),
+        (["--encoder", "torchvision:resnet"], "torchvision has no model 'resnet'"),
+        (["--encoder", "timm:x"], "timm"),
+        (["--encoder", "pixels", "--out", "x.txt"], "expected the name of a file that ends in .npz"),
+        (["--encoder", "pixels", "--weights", "none.pth"], "weights: none.pth: no such file"),
+        (["--encoder", "simsiam", "-p", "depth", "3"], "depth: simsiam learns by itself"),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_in_one_line(
+    arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, *arguments) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert len(said.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
