@@ -131,11 +131,27 @@ def run(
     """
     if train is not None or test is not None:
         experiment = own_experiment(experiment, train, test)
+    return _run(experiment, _Bars(experiment), out_dir, outputs_dir, train, test)
+
+
+def quiet_run(experiment: Experiment) -> Run:
+    """Run a small experiment by the way: nothing is shown and nothing kept."""
+    return _run(experiment, _Quiet(experiment))
+
+
+def _run(
+    experiment: Experiment,
+    shown: _Bars,
+    out_dir: str | Path | None = None,
+    outputs_dir: str | Path | None = None,
+    train: ImageSet | None = None,
+    test: ImageSet | None = None,
+) -> Run:
     pretext_dir = out_dir
     if out_dir is None and outputs_dir is not None:
         pretext_dir = outputs(outputs_dir) / experiment.dataset / "pretext"
         out_dir = outputs(outputs_dir) / experiment.dataset / experiment.name / f"seed-{experiment.seed}"
-    with _Bars(experiment) as bars:
+    with shown as bars:
         experiment = with_pretext(experiment, pretext_dir or _scratch().name, bars, train=train, test=test)
         learner = ActiveLearner(experiment, out_dir, progress=bars, train=train, test=test)
         records = []
@@ -207,11 +223,25 @@ class _Bars:
             self._bars[0].update()
             self._bars[0].set_postfix_str(line)
         else:
-            print(f"cycle {record['cycle']}/{self.experiment.cycle_count}: {line}", flush=True)
+            name = f"{self.experiment.name}, seed {self.experiment.seed}"
+            print(f"{name}, cycle {record['cycle']}/{self.experiment.cycle_count}: {line}", flush=True)
 
     def __exit__(self, *_: object) -> None:
         for bar in reversed(self._bars):
             bar.close()
+
+
+class _Quiet(_Bars):
+    """Shows nothing."""
+
+    def __enter__(self) -> _Quiet:
+        return self
+
+    def __call__(self, status: dict[str, Any]) -> None:
+        pass
+
+    def note(self, record: dict[str, Any]) -> None:
+        pass
 
 
 def table(runs: Iterable[Run]) -> pd.DataFrame:

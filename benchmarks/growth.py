@@ -26,7 +26,8 @@ SIZES = (10_000, 100_000, 1_000_000)
 WIDTH, LABELLED, BUDGET, CLASSES, SAMPLES = 512, 1_000, 1_000, 10, 10
 METHODS = (
     "margin", "entropy", "ranked_margin", "bald", "sbias", "coreset", "uncertain_gcn", "core_gcn", "badge",
-    "typiclust", "probcover", "hierarchical",
+    "typiclust", "probcover", "hierarchical", "max_herding", "uncertainty_herding", "dropquery", "alfa_mix", "bait",
+    "tcm", "dcom",
 )  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def _pool(experiment: Experiment, count: int) -> TensorPool:
     """A pool of made-up features (count, 512), with logits, or posterior samples, where the method needs them."""
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(CLASSES, (count + LABELLED,), generator=generator)
-    tensors = {}
+    tensors: dict[str, Any] = {}
     if "posterior" in experiment.row.needs:
         tensors["log_probs"] = torch.empty(SAMPLES, count, CLASSES)
         for sample in tensors["log_probs"]:
@@ -47,9 +48,24 @@ def _pool(experiment: Experiment, count: int) -> TensorPool:
         middle = torch.randn(CLASSES, WIDTH, generator=torch.Generator().manual_seed(1))
         for rows, some in zip(features.split(4096), labels.split(4096), strict=True):
             rows.add_(middle[some]).relu_()
+    weight = torch.randn(WIDTH, CLASSES, generator=generator) / WIDTH
+    tensors["model_features"], tensors["labelled_model_features"] = tensors["features"], tensors["labelled_features"]
+    tensors["labelled_logits"] = tensors["labelled_features"] @ weight
     return TensorPool(
         torch.arange(count), torch.arange(count, count + LABELLED), truth[count:], CLASSES,
-        reveal=lambda index: int(truth[index]), **tensors,
+        reveal=lambda index: int(truth[index]), classify=lambda features: features @ weight, **tensors,
+    )  # fmt: skip
+
+
+def _of_candidates(pool: TensorPool, kept: torch.Tensor) -> TensorPool:
+    """The pool of the candidates at `kept` alone, for strategies that look at a part of many (the herdings)."""
+    if len(kept) == len(pool.candidates):
+        return pool
+    features = pool.features[kept]
+    return TensorPool(
+        kept, pool.labelled, pool.labels, CLASSES, logits=pool.logits[kept], features=features,
+        labelled_features=pool.labelled_features, model_features=features,
+        labelled_model_features=pool.labelled_features,
     )  # fmt: skip
 
 
@@ -79,6 +95,8 @@ def measure_one(method: str, count: int) -> dict[str, Any]:
     forget_peak()
     before, began, worked = psutil.Process().memory_info().rss, time.perf_counter(), time.process_time()
     try:
+        kept = strategy.candidates(torch.arange(count), 1, torch.Generator().manual_seed(0))
+        pool = _of_candidates(pool, kept)
         answer = strategy.query(pool, min(BUDGET, count), torch.Generator().manual_seed(0))
     except ConfigError as error:
         return row | {"seconds": None, "cpu_seconds": None, "peak_bytes": None, "refused": str(error)}

@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.methods import METHODS, Method
+from alkit.teaching import NO_EXAMPLE, has_moons
 
 ROOT = Path(__file__).parent.parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
@@ -66,6 +67,9 @@ from alkit import notebook, plots
 notebook.begin(globals())"""
 
 
+METHOD_SETUP = SETUP.replace("notebook, plots", "notebook, plots, teaching")
+
+
 def colab_source() -> str:
     """The cell for Colab: nothing elsewhere; there it installs the kit from its address and leaves torch as it is."""
     address = repository()
@@ -103,6 +107,7 @@ def method_cells(method: Method) -> Cells:
     title = "{experiment.row.title}" if own else method.title
     given = 'strategies = None\nmethod = "random"\n' if own else ""
     return [
+        *([] if own else example_cells(method)),
         text(
             "parameters-text",
             "## Parameters\n\nEvery parameter of `alkit.Experiment` can be set in the next cell or by papermill "
@@ -135,7 +140,43 @@ def method_cells(method: Method) -> Cells:
             "plots.query_grid(run.train, run.last_query[:40], "
             f'title=f"{title}: bought for cycle {{len(run.records)}}");',
         ),
+        *([] if own else moon_cells(method)),
         code("versions", "print(notebook.versions())"),
+    ]
+
+
+def example_cells(method: Method) -> Cells:
+    """Three images worked through, and the rule's own source; none for a method that queries by no rule of its own."""
+    cells = []
+    if method.id not in NO_EXAMPLE:
+        cells += [
+            text(
+                "example-text",
+                "## Three images\n\nA made-up model tells three classes apart, whose directions in a plane of features "
+                "are 120° apart. Of three images one lies far out in a class's direction (*sure*), one between two "
+                "classes, one near the middle *between all*; six other images have labels, two of each class. Below is "
+                "what the rule looked at, the utility it gave, and which two images it asks for.",
+            ),
+            code("example", f'teaching.example("{method.id}")'),
+        ]
+    if not method.whole_pool:
+        cells += [text("rule-text", "## The rule's own source"), code("rule", f'teaching.rule("{method.id}")')]
+    return cells
+
+
+def moon_cells(method: Method) -> Cells:
+    """What the method asks of two moons; left out of a study's runs, which have an `out_dir`."""
+    if not has_moons(method):
+        return []
+    return [
+        text(
+            "moons-text",
+            "## What it asks on two moons\n\nTwo thousand points of two half circles, each seen by the network as "
+            "a spot on a small picture. It is trained on 6 labels (squares) for a few seconds, and asked once for 10 "
+            "more (numbered in their order). On the right brighter is a higher utility; for a rule that looks at sets "
+            "and not at single images, that of each image before the first is asked.",
+        ),
+        code("moons", f'teaching.two_moons("{method.id}", show=out_dir is None and outputs_dir is None);'),
     ]
 
 
@@ -190,7 +231,8 @@ def first_story(thing: Method | DatasetEntry) -> str:
 def assemble(path: Path, story: Cells, shared: Cells) -> nbformat.NotebookNode:
     colab = code("colab", colab_source())
     colab.metadata["jupyter"] = {"source_hidden": True}
-    setup = [code("setup", SETUP)] if shared else []
+    teaches = any("teaching." in cell.source for cell in shared)
+    setup = [code("setup", METHOD_SETUP if teaches else SETUP)] if shared else []
     after = [cell for cell in story if cell.id.startswith("after-")]
     before = [cell for cell in story if not cell.id.startswith("after-")]
     cells = [before[0], *badge(path), colab, *setup, *before[1:], *shared[:-1], *after, *shared[-1:]]

@@ -8,7 +8,15 @@ from __future__ import annotations
 from alkit.plots.comparisons import attribution_bars, forest, penalty_heatmap, win_matrix
 from alkit.plots.curves import MOST_TOGETHER, curves
 from alkit.plots.dataset import augmented, class_counts, class_profile, class_samples, points, samples
-from alkit.plots.queries import class_histogram, embedding, overlap_heatmap, query_grid, query_rows, redundancy_curves
+from alkit.plots.queries import (
+    asked_on_the_plane,
+    class_histogram,
+    embedding,
+    overlap_heatmap,
+    query_grid,
+    query_rows,
+    redundancy_curves,
+)
 from alkit.plots.reliability import BINS, before_and_after, calibration_note, reliability_by_cycle
 from alkit.plots.run import accuracy_curve, calibration_curve, reliability
 from alkit.plots.style import COLUMN, WIDTH, Style, method_style, styles
@@ -20,6 +28,7 @@ __all__ = [
     "WIDTH",
     "Style",
     "accuracy_curve",
+    "asked_on_the_plane",
     "attribution_bars",
     "augmented",
     "before_and_after",

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from scipy.stats import rankdata
 
 from alkit.data import ImageSet
 from alkit.plots.comparisons import draw_matrix, matrix_width
@@ -182,4 +183,45 @@ def embedding(
     return fig
 
 
-__all__ = ["class_histogram", "embedding", "overlap_heatmap", "query_grid", "query_rows", "redundancy_curves"]
+def asked_on_the_plane(
+    points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], names: Sequence[str], labelled: np.ndarray[Any, Any],
+    asked: np.ndarray[Any, Any], candidates: np.ndarray[Any, Any], utilities: np.ndarray[Any, Any], title: str,
+) -> Figure:  # fmt: skip
+    """What was asked among points (N, 2) of a plane: left the classes, right the utilities of the candidates (n,).
+
+    `labelled` and `asked` are positions in `points`; what was asked is numbered in its order.
+    """
+    fig, axes = figure(1, 2, width=6.6, height=2.9)
+    with in_style():
+        left, right = axes[0]
+        for label, name in enumerate(names):
+            mine = labels == label
+            left.scatter(*points[mine].T, s=4, alpha=0.35, linewidth=0, color=f"C{label}", label=plain(name))
+        place = rankdata(utilities)  # by rank: one extreme utility would leave the rest one colour
+        shown = right.scatter(*points[candidates].T, c=place, s=5, cmap="viridis", linewidth=0)
+        bar = fig.colorbar(shown, ax=right, ticks=[place.min(), place.max()] if np.ptp(place) else [])
+        bar.ax.set_yticklabels(["least", "most"] if np.ptp(place) else [])
+        bar.set_label("utility, by rank" if np.ptp(place) else "all utilities are the same")
+        for axis in (left, right):
+            axis.scatter(*points[labelled].T, s=34, marker="s", color="white", edgecolor="black", linewidth=0.9,
+                         label="had a label", zorder=3)  # fmt: skip
+            axis.scatter(*points[asked].T, s=46, marker="o", color="#d62728", edgecolor="white", linewidth=0.6,
+                         label="asked", zorder=4)  # fmt: skip
+            for number, (x, y) in enumerate(points[asked], 1):
+                axis.text(x, y, str(number), fontsize=5, color="white", ha="center", va="center", zorder=5)
+            axis.set(xticks=[], yticks=[], aspect="equal")
+        handles, texts = left.get_legend_handles_labels()
+        fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=4, markerscale=1.2)
+        fig.suptitle(plain(title))
+    return fig
+
+
+__all__ = [
+    "asked_on_the_plane",
+    "class_histogram",
+    "embedding",
+    "overlap_heatmap",
+    "query_grid",
+    "query_rows",
+    "redundancy_curves",
+]

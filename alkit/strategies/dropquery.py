@@ -13,7 +13,7 @@ from alkit.strategies.k_means import k_means
 
 PASSES, DROPOUT = 3, 0.75
 ENOUGH = 25  # candidates a query, or the threshold falls
-ROWS = 1 << 24  # numbers of dropped features that are alive at once
+ROWS = 1 << 22  # numbers of dropped features that are alive at once
 
 
 @torch.no_grad()

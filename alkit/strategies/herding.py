@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,7 @@ class _Herd:
             for part, cover in zip(points.split(self._size(rows)), self.cover.split(self._size(rows)), strict=True):
                 torch.maximum(cover, _kernel(part, rows, delta).amax(1), out=cover)
         self.everything = torch.arange(len(points), device=points.device)
-        self.gain = self._sum(self.everything, self.everything, self.cover)
+        self.gain = self._from_nothing()
         self.since = self.cover.clone()
         self.bound = self.gain.clone()
         self.free = torch.ones(len(points), dtype=torch.bool, device=points.device)
@@ -74,6 +76,19 @@ class _Herd:
                 total[place : place + width] += (self.weight[some].to(k) @ value).double()
         return total
 
+    def _from_nothing(self) -> Tensor:
+        """G of every candidate, (n,) float64. k is symmetric: a block above the diagonal serves the one below."""
+        total = torch.zeros(len(self.points), dtype=torch.float64, device=self.points.device)
+        size = math.isqrt(self.block)
+        parts = [slice(start, start + size) for start in range(0, len(self.points), size)]
+        for number, rows in enumerate(parts):
+            for columns in parts[number:]:
+                k = _kernel(self.points[rows], self.points[columns], self.delta)
+                if columns != rows:
+                    total[rows] += ((k - self.cover[columns]).clamp_min_(0) @ self.weight[columns]).double()
+                total[columns] += (self.weight[rows] @ k.sub_(self.cover[rows, None]).clamp_min_(0)).double()
+        return total
+
     def refresh(self, columns: Tensor) -> Tensor:
         """The gains now of the candidates at `columns`, (c,) float64."""
         return self.gain[columns] + self._sum(self._grown(), columns, self.since, self.cover)
@@ -85,7 +100,7 @@ class _Herd:
     def _refresh_all(self) -> None:
         grown = self._grown()
         if 2 * len(grown) > len(self.cover):  # from nothing, so that rounding does not add up
-            self.gain = self._sum(self.everything, self.everything, self.cover)
+            self.gain = self._from_nothing()
             self.noise = self._noise()
         else:
             self.gain = self.gain + self._sum(grown, self.everything, self.since, self.cover)
