@@ -190,5 +190,5 @@ class Bait(Strategy):
                 raise
             raise ConfigError(f"bait_{error}") from None
         top = logits.double().softmax(1).amax(1)
-        utilities = top * (1 - top) * features.double().square().sum(1)
+        utilities = top * (1 - top) * features.norm(dim=1).double().square()  # no copy of the features
         return Query(pool.candidates[positions.to(pool.candidates.device)], utilities)
