@@ -120,6 +120,11 @@ class Experiment(_Checked):
 
     # training
     epochs: Count = 60
+    epoch_images: Count | None = Field(
+        None,
+        description="images that an epoch draws from the labelled ones, each as often as the others or once "
+        "more, however few there are (statistical bias: 1000); null: each once",
+    )
     batch_size: Count = 64
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.05
@@ -341,6 +346,12 @@ class Experiment(_Checked):
             raise ConfigError(
                 f"initial: {self.initial} images leave a class missing; "
                 f"initial_balanced needs at least one of each of {num_classes} classes"
+            )
+        needed = min(self.labels_needed(available), available)
+        if self.epoch_images is not None and self.epoch_images < needed:
+            raise ConfigError(
+                f"epoch_images: {self.epoch_images} draws would leave out some of the last cycle's {needed} labelled "
+                f"images; expected at least {needed}, or null"
             )
         if self.budget > available:
             raise ConfigError(f"budget: {self.budget} is larger than the pool of {available} images")

@@ -50,6 +50,8 @@ class State:
     predictions: list[dict[str, Tensor]] = field(default_factory=list)
     carried: dict[str, Any] | None = None  # weights for the next cycle, under the quirk warm_start
     training: dict[str, Any] | None = None  # of the cycle under way
+    chooser: dict[str, Any] | None = None  # the trained model that makes this cycle's query, where it is another one
+    carried_chooser: dict[str, Any] | None = None  # its weights for the next cycle, under the quirk warm_start
     started: str = ""
     code: list[str] = field(default_factory=list)  # the versions of the kit that the run was made with
 
@@ -133,18 +135,21 @@ class ActiveLearner:
         labelled = state.labelled
         bought, held_out = self._split_labelled()
         seconds = {"train": 0.0, "evaluate": 0.0, "query": 0.0}
-        trainer = self._train(cycle, bought, seconds)
+        last = cycle == self.experiment.cycle_count
+        weights = self._weights()
+        asks = not last and self.experiment.sbias_score != "random"
+        chooser = self._chooser(cycle, bought, seconds) if asks and weights is not None else None
+        trainer = self._train(cycle, bought, seconds, weights)
         began = time.perf_counter()
         self._report("evaluating", cycle, trainer.epoch)
         temperature = fit_run_temperature(self.experiment, trainer.network, self.train, bought, held_out, cycle)
         measures, predictions = evaluate_cycle(self.experiment, trainer.network, self.test, cycle, temperature)
         seconds["evaluate"] = time.perf_counter() - began
         began = time.perf_counter()
-        last = cycle == self.experiment.cycle_count
         bought_now = state.queries[-1]
         if not last:
             self._report("querying", cycle, trainer.epoch)
-            self._query(cycle, trainer.network, labelled, temperature)
+            self._query(cycle, chooser or trainer.network, labelled, temperature)
         seconds["query"] = time.perf_counter() - began
         record = {
             "cycle": cycle,
@@ -160,25 +165,52 @@ class ActiveLearner:
         }
         state.records.append(record)
         state.predictions.append(predictions)
-        state.training = None
+        state.training = state.chooser = None
         if self.experiment.quirk("warm_start"):
             state.carried = trainer.network.state_dict()
+            state.carried_chooser = chooser.state_dict() if chooser is not None else None
         if self.experiment.keep_models:
             self.folder.keep_model(cycle, trainer.network.backbone)
         self._checkpoint()
         return record
 
-    def _train(self, cycle: int, indices: Tensor, seconds: dict[str, float]) -> Trainer:
-        """The cycle's trained network, from the beginning or from where a checkpoint left it."""
-        experiment, state = self.experiment, self.state
+    def _chooser(self, cycle: int, indices: Tensor, seconds: dict[str, float]) -> Network:
+        """The network that makes the query where the reported one is trained with weights: trained without them.
+
+        It begins with the same weights and sees the same batches, so what is asked does not depend on the estimator.
+        """
+        state = self.state
+        if state.chooser is None:
+            trainer = self._train(cycle, indices, seconds, None, state.carried_chooser)
+            state.chooser = {"network": trainer.network.state_dict(), "seconds": seconds["train"]}
+            state.training = None
+            self._checkpoint()
+        seconds["train"] = state.chooser["seconds"]
+        return self._network(cycle, state.chooser["network"])
+
+    def _network(self, cycle: int, weights: dict[str, Any] | None) -> Network:
+        """A network on the device with `weights`, or the cycle's own at random."""
+        experiment = self.experiment
         network = build_network(
             experiment, self.train.shape, self.train.num_classes, generator(experiment.seed, "weights", cycle),
             with_loss_module=objective_of(experiment) == "loss_prediction",
         )  # fmt: skip
-        if state.carried is not None:
-            network.load_state_dict(state.carried)
+        if weights is not None:
+            network.load_state_dict(weights)
         to_device(network, self.device)
-        trainer = Trainer(network, self.train, indices, experiment, cycle, self._weights(indices))
+        return network
+
+    def _train(
+        self, cycle: int, indices: Tensor, seconds: dict[str, float], weights: Tensor | None,
+        carried: dict[str, Any] | None = None,
+    ) -> Trainer:  # fmt: skip
+        """The cycle's trained network, from the beginning or from where a checkpoint left it.
+
+        `weights` are of the images' losses; under warm_start it begins as `carried` or the last cycle's.
+        """
+        experiment, state = self.experiment, self.state
+        network = self._network(cycle, carried or state.carried)
+        trainer = Trainer(network, self.train, indices, experiment, cycle, weights)
         best: dict[str, Any] = {"value": None, "epoch": 0, "network": None}
         if state.training is not None:
             trainer.load_state_dict(state.training["trainer"])
@@ -317,7 +349,7 @@ class ActiveLearner:
             train.append(query[order[count:].sort().values])
         return torch.cat(train), torch.cat(held)
 
-    def _weights(self, indices: Tensor) -> Tensor | None:
+    def _weights(self) -> Tensor | None:
         """The weights that remove the proposal's bias from the images drawn; 1 for the first labelled set."""
         experiment, drawn = self.experiment, [m for m in self.state.masses if m is not None]
         if experiment.row.objective != "weighted" or experiment.sbias_estimator == "none" or not drawn:

@@ -241,7 +241,8 @@ _ENTRIES = [
     ),
     Quirk(
         "random_scores_per_batch", ("Statistical bias",), "random acquisition",
-        "random acquisition makes one score a batch", "one an image",
+        "random acquisition scores batches, not images: with ⌈N/64⌉ batches it is uniform over the first ⌈N/64⌉ images "
+        "of the pool", "uniform over the pool",
         "sbias_score", strategies=("sbias",),
     ),
     Quirk(

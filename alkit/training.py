@@ -96,7 +96,7 @@ class Trainer:
         return self.epoch >= self.experiment.epochs
 
     def train_epoch(self) -> float:
-        """One pass over the labelled images; returns the mean loss.
+        """One pass over the labelled images, or `epoch_images` draws of them; returns the mean loss.
 
         Raises `TrainingError` where it is not a number, or memory runs out.
         """
@@ -148,7 +148,8 @@ class Trainer:
         """Every random choice of the epoch, drawn on the CPU and moved to the device at once."""
         experiment, device = self.experiment, self.data.device
         source = generator(experiment.seed, "train", self.cycle, self.epoch)
-        shuffled, size = torch.randperm(len(self.indices), generator=source), experiment.batch_size
+        count, size = len(self.indices), experiment.batch_size
+        shuffled = torch.randperm(experiment.epoch_images or count, generator=source) % count
         if self.cycle == 1 and experiment.quirk("first_cycle_drop_last") and len(shuffled) >= size:
             shuffled = shuffled[: len(shuffled) // size * size]
         order = split_batches(shuffled, size)

@@ -120,11 +120,12 @@ def test_logits_and_features_for_any_image_size(make, shape, classes):
             assert model.lower(x, layer).shape[1] == model.stage_channels[layer - 1]
 
 
-def test_the_papers_size_is_32_64_and_128():
+def test_the_released_programs_size_is_16_32_and_128_by_default():
     model = mc_dropout_cnn(10, (1, 28, 28))
-    assert model.conv1.weight.shape == (32, 1, 5, 5)
-    assert model.conv2.weight.shape == (64, 32, 5, 5)
-    assert model.hidden.weight.shape == (128, 64 * 7 * 7)
+    assert model.conv1.weight.shape == (16, 1, 5, 5)
+    assert model.conv2.weight.shape == (32, 16, 5, 5)
+    assert model.hidden.weight.shape == (128, 32 * 7 * 7)
+    assert build(Experiment(method="sbias", model="radial_cnn"), (1, 28, 28), 10).feature_dim == 128
 
 
 @pytest.mark.parametrize("make", MAKERS)

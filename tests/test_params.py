@@ -33,7 +33,8 @@ ROTATION = {
     "program": "PT4AL",
 }  # fmt: skip
 SBIAS = {
-    "initial": 10, "budget": 1, "subset": None, "cycles": 61, "epochs": 100, "early_stopping": 20, "batch_size": 64,
+    "initial": 10, "budget": 1, "subset": None, "cycles": 61, "epochs": 100, "epoch_images": 1000, "early_stopping": 20,
+    "batch_size": 64,
     "optimizer": "adam", "lr": 1e-4, "milestones": [], "weight_decay": 1e-4, "validation_size": 1000,
     "class_balance": [share / 4 for share in (1, 0.5, 0.5, 0.2, 0.2, 0.2, 0.1, 0.1, 0.01, 0.01)],
     "test_class_balance": [1, 0.5, 0.5, 0.2, 0.2, 0.2, 0.1, 0.1, 0.01, 0.01], "label_noise": 0.1,

@@ -16,7 +16,7 @@ from alkit.strategies.sbias import (
     predictive_entropy,
     proposal,
     pure_weights,
-    random_scores,
+    random_log_proposal,
 )
 from alkit.strategies.uncertainty import bald
 
@@ -206,16 +206,25 @@ def test_the_query_is_drawn_from_the_proposal_of_its_score(name, score, kind):
         left[index - 10] = False
 
 
-def test_random_scores_are_one_an_image():
-    assert len(ask(n=40, budget=1, sbias_score="random").utilities.unique()) == 40
+@pytest.mark.parametrize("kind", ["softmax", "proportional"])
+def test_random_acquisition_is_uniform(kind):
+    query = ask(n=40, budget=4, sbias_score="random", sbias_proposal=kind)
+    assert query.utilities.tolist() == pytest.approx([1 / 40] * 40)
+    assert query.masses.tolist() == pytest.approx([1 / 40, 1 / 39, 1 / 38, 1 / 37])
 
 
-def test_under_the_quirk_they_are_one_a_batch():
-    query = ask(n=40, budget=1, sbias_score="random", batch_size=16, quirks={"random_scores_per_batch": True})
-    parts = query.utilities.split(16)
-    assert [len(part.unique()) for part in parts] == [1, 1, 1]
-    assert len(query.utilities.unique()) == 3
-    assert len(random_scores(5, source(), batch_size=2)) == 5
+@pytest.mark.parametrize("kind", ["softmax", "proportional"])
+def test_under_the_quirk_it_is_uniform_over_as_many_images_as_there_are_batches(kind):
+    options = {"sbias_score": "random", "sbias_proposal": kind, "batch_size": 16}
+    for seed in range(20):  # 40 images are 3 batches
+        query = ask(n=40, budget=3, seed=seed, quirks={"random_scores_per_batch": True}, **options)
+        assert sorted(query.indices.tolist()) == [10, 11, 12]
+        assert query.masses.tolist() == pytest.approx([1 / 3, 1 / 2, 1])
+    assert query.utilities.tolist() == pytest.approx([1 / 3] * 3 + [0] * 37)
+    rest = ask(n=40, budget=40, quirks={"random_scores_per_batch": True}, **options).indices.tolist()
+    assert sorted(rest[:3]) == [10, 11, 12]
+    assert sorted(rest) == list(range(10, 50))
+    assert random_log_proposal(130, 64).exp().tolist() == pytest.approx([1 / 3] * 3 + [0] * 127)
 
 
 def test_the_whole_pool_is_looked_at():

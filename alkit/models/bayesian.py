@@ -115,8 +115,9 @@ class RadialConv2d(_Radial):
 
 
 class BayesianCNN(nn.Module):
-    """Two 5×5 convolutions of `width` and 2·`width` channels, each halved by max-pooling, a hidden layer of 4·`width`
-    and a linear layer. Images (B, C, H, W) of at least 8×8 to logits (B, num_classes).
+    """Two 5×5 convolutions of `width` and 2·`width` channels, each halved by max-pooling, a hidden layer of 8·`width`
+    and a linear layer: 16, 32 and 128 in the released program. Images (B, C, H, W) of at least 8×8 to logits
+    (B, num_classes).
 
     `noise` makes the dropout after each hidden layer; `radial` has radial weights instead.
     """
@@ -127,7 +128,7 @@ class BayesianCNN(nn.Module):
         self,
         num_classes: int,
         image_shape: tuple[int, int, int],
-        width: int = 32,
+        width: int = 16,
         noise: Callable[[], nn.Module] = nn.Identity,
         radial: bool = False,
     ) -> None:
@@ -136,7 +137,7 @@ class BayesianCNN(nn.Module):
         if min(height, wide) < 8:
             raise ValueError(f"image_shape: expected at least 8×8 pixels, not {height}×{wide}")
         self.stage_channels = [width, 2 * width]
-        self.feature_dim = 4 * width
+        self.feature_dim = 8 * width
         flat = 2 * width * (height // 4) * (wide // 4)
         if radial:
             self.conv1: nn.Module = RadialConv2d(channels, width, 5)
@@ -182,20 +183,20 @@ class BayesianCNN(nn.Module):
 
 
 def mc_dropout_cnn(
-    num_classes: int, image_shape: tuple[int, int, int], width: int = 32, dropout: float = 0.5
+    num_classes: int, image_shape: tuple[int, int, int], width: int = 16, dropout: float = 0.5
 ) -> BayesianCNN:
     """MC dropout (Gal & Ghahramani, ICML 2016): while sampling every image has masks of its own."""
     return BayesianCNN(num_classes, image_shape, width, lambda: Dropout(dropout))
 
 
 def consistent_dropout_cnn(
-    num_classes: int, image_shape: tuple[int, int, int], width: int = 32, dropout: float = 0.5
+    num_classes: int, image_shape: tuple[int, int, int], width: int = 16, dropout: float = 0.5
 ) -> BayesianCNN:
     """Consistent MC dropout: a posterior sample is one mask a layer, the same for the whole pool."""
     return BayesianCNN(num_classes, image_shape, width, lambda: ConsistentDropout(dropout))
 
 
-def radial_cnn(num_classes: int, image_shape: tuple[int, int, int], width: int = 32) -> BayesianCNN:
+def radial_cnn(num_classes: int, image_shape: tuple[int, int, int], width: int = 16) -> BayesianCNN:
     """A radial Bayesian network (Farquhar, Osborne & Gal, AISTATS 2020), to be trained on its `elbo`."""
     return BayesianCNN(num_classes, image_shape, width, radial=True)
 

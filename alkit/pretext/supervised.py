@@ -22,7 +22,7 @@ def supervised_losses(experiment: Experiment) -> npt.NDArray[np.float64]:
     """
     whole = Experiment(**(experiment.model_dump() | {
         "method": "whole_dataset", "label": None, "protocol": "corrected", "quirks": {}, "early_stopping": None,
-        "validation_size": 0,
+        "validation_size": 0, "epoch_images": None,
     }))  # fmt: skip
     device = devices.choose_device(whole.device)
     train = load_for(whole)[0].to(device)

@@ -98,12 +98,16 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     return entropies.clamp_min(0)
 
 
-def random_scores(count: int, generator: torch.Generator, batch_size: int | None = None) -> Tensor:
-    """One uniform score an image, (count,); with `batch_size` one a batch of images in a row (the released program)."""
-    if batch_size is None:
-        return torch.rand(count, generator=generator, dtype=torch.float64)
-    batches = torch.rand(-(-count // batch_size), generator=generator, dtype=torch.float64)
-    return batches.repeat_interleave(batch_size)[:count]
+def random_log_proposal(count: int, batch_size: int | None = None) -> Tensor:
+    """log q (count,) float64 of random acquisition: uniform over all images.
+
+    With `batch_size`, as the released program has it: a score of 1 a batch, not an image, so uniform over the first
+    ⌈count/batch_size⌉ images. The others keep a vanishing mass, which is drawn from only when those are used up.
+    """
+    scored = count if batch_size is None else -(-count // batch_size)
+    q = torch.full((count,), TINY, dtype=torch.float64)
+    q[:scored] = 1 / scored
+    return q.log()
 
 
 def estimator_expectations(losses: Tensor, scores: Tensor, draws: int) -> dict[str, float]:
@@ -130,21 +134,21 @@ class StatisticalBias(Strategy):
     """Draws from the proposal of `sbias_score`, one image after another; utilities are the proposal's masses.
 
     The whole pool is looked at whatever `subset` says: over a random part of it the draws' masses would not be known.
+    The model that it looks with is trained without the weights (`ActiveLearner`).
     """
 
     def candidates(self, unlabelled: Tensor, cycle: int, generator: torch.Generator) -> Tensor:
         return unlabelled
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
-        experiment = self.experiment
-        scores = self._scores(pool, generator)
-        log_q = log_proposal(scores, experiment.sbias_proposal, experiment.sbias_temperature).cpu()
+        log_q = self._log_proposal(pool).cpu()
         drawn, masses = draw_without_replacement(log_q, budget, generator)
         return Query(pool.candidates[drawn.to(pool.candidates.device)], log_q.exp(), masses)
 
-    def _scores(self, pool: Pool, generator: torch.Generator) -> Tensor:
-        kind = self.experiment.sbias_score
+    def _log_proposal(self, pool: Pool) -> Tensor:
+        experiment, kind = self.experiment, self.experiment.sbias_score
         if kind == "random":
-            batch = self.experiment.batch_size if self.experiment.quirk("random_scores_per_batch") else None
-            return random_scores(len(pool.candidates), generator, batch)
-        return in_blocks(bald if kind == "mutual_information" else predictive_entropy, pool.log_probs, 1)
+            batch = experiment.batch_size if experiment.quirk("random_scores_per_batch") else None
+            return random_log_proposal(len(pool.candidates), batch)
+        scores = in_blocks(bald if kind == "mutual_information" else predictive_entropy, pool.log_probs, 1)
+        return log_proposal(scores, experiment.sbias_proposal, experiment.sbias_temperature)
