@@ -1,11 +1,11 @@
-"""Write the README's pictures and its tables of methods and data sets, from the records in outputs/published.
+"""Write what README.md and docs/ say in numbers, from the records in outputs/published: never by hand.
 
-    python scripts/readme_figures.py                   bring both up to date
-    python scripts/readme_figures.py --check           say whether the tables are up to date (exit status 1 if not)
+    python scripts/readme_figures.py                   bring the pages and the picture up to date
+    python scripts/readme_figures.py --check           say whether the pages are up to date (exit status 1 if not)
     python scripts/readme_figures.py outputs/digits    take the records of other study folders instead
 
-A number stands in the table only where it was measured: mean ± standard deviation over seeds of the last cycle.
-Studies that ran fewer than three rows of the methods table, or mostly variants, have no column in it.
+A number stands in a table only where it was measured. Studies that ran fewer than three rows of the methods table have
+no column in docs/methods.md.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from claims import cells, cells_sentence, cells_table, claims_table, results_table
 
 from alkit.data import DATASETS
 from alkit.methods import METHODS
@@ -22,10 +23,13 @@ from alkit.records import load_runs
 from alkit.words import counted
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-PICTURE = ROOT / "docs" / "digits_summary.png"
-FOREST = ROOT / "docs" / "quirks_forest.png"
+README, METHODS_PAGE, DATASETS_PAGE, RESULTS = (
+    ROOT / name for name in ("README.md", "docs/methods.md", "docs/datasets.md", "docs/results.md")
+)
 PUBLISHED = ROOT / "outputs" / "published"
+FOREST = ROOT / "docs" / "quirks_forest.png"
+PICTURES = ("cifar10_scaled", "cifar10_features", "digits")
+"""Studies whose curves stand at the top of the README: the first that is published."""
 
 
 def studies(folders: list[Path]) -> dict[str, pd.DataFrame]:
@@ -60,11 +64,16 @@ def heading(name: str, frame: pd.DataFrame) -> str:
     return f"{name}, {part['labelled'].max()} labels, {counted(seeds, 'seed')}{said}"
 
 
+def methods_list() -> str:
+    """A line each, for the README."""
+    return "\n".join(f"- [`{row.id}`](notebooks/methods/{row.id}.ipynb): {row.summary}" for row in METHODS.values())
+
+
 def methods_table(frames: dict[str, pd.DataFrame]) -> str:
     head = ["method", "what it does", "paper", *(heading(name, frame) for name, frame in frames.items())]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in METHODS.values():
-        cells = [f"[`{row.id}`](notebooks/methods/{row.id}.ipynb)", row.summary, row.paper]
+        cells = [f"[`{row.id}`](../notebooks/methods/{row.id}.ipynb)", row.summary, row.paper]
         lines.append("| " + " | ".join([*cells, *(measured(frame, row.id) for frame in frames.values())]) + " |")
     note = (
         "Accuracy on the test images in percent, mean ± standard deviation over seeds, and in brackets the mean ECE, "
@@ -89,15 +98,26 @@ def between(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
-def draw(frame: pd.DataFrame) -> None:
-    """Accuracy and calibration of the digits study against labels, as in its summary."""
+def picture(frames: dict[str, pd.DataFrame]) -> tuple[str, pd.DataFrame | None]:
+    """The Markdown of the README's picture, and the study that it shows."""
+    name = next((name for name in PICTURES if name in frames), None)
+    if name is None:
+        return "", None
+    frame = frames[name]
+    part = frame[frame["method"] != "whole_dataset"]
+    seeds = part["seed"].nunique()
+    words = f"Test accuracy against labels: {part['label'].nunique()} methods, {seeds} seeds, study {name}"
+    return f"[![{words}](docs/{name}.png)](docs/results.md)", frame
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    """Accuracy against labels, as in the study's summary."""
     import matplotlib.pyplot as plt
 
     from alkit.plots import curves
 
-    PICTURE.parent.mkdir(exist_ok=True)
-    figure = curves(frame, title="Handwritten digits, 20 labels at a time")
-    figure.savefig(PICTURE)
+    figure = curves(frame)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 
@@ -112,24 +132,49 @@ def draw_quirks(folder: Path) -> None:
     plt.close(figure)
 
 
+def pages(folders: list[Path]) -> dict[Path, str]:
+    """Every page that has numbers, as it should be."""
+    frames, own = studies(folders), cells(folders)
+    shown = {name: frame for name, frame in frames.items() if has_column(frame)}
+    parts = {
+        README: {
+            "picture": picture(frames)[0],
+            "claims": claims_table(frames),
+            "cells": cells_sentence(own),
+            "methods": methods_list(),
+        },
+        METHODS_PAGE: {"methods": methods_table(shown)},
+        DATASETS_PAGE: {"data sets": datasets_table()},
+        RESULTS: {"claims": results_table(frames, PUBLISHED), "cells": cells_table(own)},
+    }
+    wanted = {}
+    for page, contents in parts.items():
+        text = page.read_text(encoding="utf-8")
+        for name, content in contents.items():
+            text = between(text, name, content)
+        wanted[page] = text
+    return wanted
+
+
 def main() -> int:
     mpl.use("Agg")
     names = [name for name in sys.argv[1:] if not name.startswith("-")]
     folders = [Path(name) for name in names] or sorted(path for path in PUBLISHED.glob("*") if path.is_dir())
-    frames = studies(folders)
-    text = README.read_text(encoding="utf-8")
-    shown = {name: frame for name, frame in frames.items() if has_column(frame)}
-    wanted = between(between(text, "methods", methods_table(shown)), "data sets", datasets_table())
+    wanted = pages(folders)
+    stale = [page for page, text in wanted.items() if text != page.read_text(encoding="utf-8")]
     if "--check" in sys.argv[1:]:
-        print("README.md is up to date" if wanted == text else "README.md is not up to date")
-        return int(wanted != text)
-    README.write_text(wanted, encoding="utf-8")
-    if "digits" in frames:
-        draw(frames["digits"])
+        for page in stale:
+            print(f"{page.relative_to(ROOT)} is not up to date")
+        return int(bool(stale))
+    for page in stale:
+        page.write_text(wanted[page], encoding="utf-8")
+    words, frame = picture(studies(folders))
+    if frame is not None:
+        draw(frame, ROOT / words.split("](")[1].split(")")[0])
     for folder in folders:
-        if folder.name == "quirks" and "quirks" in frames:
+        if folder.name == "quirks":
             draw_quirks(folder)
-    print(f"README.md: {', '.join(frames) or 'no studies'}")
+    print(f"written: {', '.join(str(page.relative_to(ROOT)) for page in stale) or 'nothing'}")
     return 0
 
 

@@ -6,12 +6,14 @@
     python scripts/sizing.py --tflops 40 params/cifar10.yaml  … of some studies
 
 Counted: the images that a run passes through its networks, and the floating-point operations of each, with
-torch.utils.flop_counter on the kit's own objectives and networks. Assumed: how many of them a GPU does in a second.
+torch.utils.flop_counter on the kit's own objectives and networks. Measured, on one card: how many of them a GPU does in
+a second (`python -m benchmarks gpu`).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -33,8 +35,22 @@ from alkit.strategies.vaal import step_count
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
-TFLOPS = 10.0
-STEP_SECONDS = 0.003
+MEASURED = ROOT / "outputs" / "published" / "benchmarks" / "gpu.json"
+GFLOP = 3.33  # to train ResNet-18, width 64, on an image of 32×32: the table of operations
+
+
+def _measured() -> tuple[str, float, float]:
+    """The card, what the papers' network sustained on it in float32 (TFLOP/s), and a small network's step (seconds)."""
+    content = json.loads(MEASURED.read_text(encoding="utf-8"))
+
+    def rate(part: str, name: str) -> float:
+        return float(next(r["value"] for r in content["rows"] if (r["part"], r["name"]) == (part, name)))
+
+    small = 64 / rate("small_network", "loop, random, bfloat16, recorded")  # its batches are of 64
+    return content["card"], rate("training", "loop, random, float32, recorded") * GFLOP / 1000, small
+
+
+CARD, TFLOPS, STEP_SECONDS = _measured()
 GPUS, SEEDS = (1, 8, 64), (10, 1000)
 CALTECH = (8_677, 101)  # images in 101 classes, before the split
 NOTEBOOK, RECORD = 300_000, 1_200  # bytes: an executed notebook; a cycle in result.json
@@ -257,8 +273,8 @@ def page(text: str) -> str:
     sizes = [size(path, TFLOPS) for path in paths]
     scratch = bytes_of(max(one.scratch for one in sizes))
     assumed = (
-        f"For a GPU that sustains {TFLOPS:g} TFLOP/s, an assumption, and at least {1000 * STEP_SECONDS:g} ms for every "
-        "step of an optimizer and every batch passed. "
+        f"For a GPU that sustains {TFLOPS:.0f} TFLOP/s, as one {CARD} did in float32, and at least "
+        f"{1000 * STEP_SECONDS:.1f} ms for every step of an optimizer and every batch passed. "
         f"A run under way also keeps two checkpoints, {scratch} at most."
     )
     for name, content in (("sizes", f"{table(sizes)}\n\n{assumed}"), ("operations", flops_table(paths))):

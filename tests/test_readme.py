@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,15 @@ from alkit.records import load_runs
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXECUTED = dict(re.findall(r"<!-- executed by tests/test_readme.py -->\n```(\w+)\n(.*?)```", README, re.DOTALL))
+PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+MARK = r"<!-- executed by tests/test_readme.py -->\n```(\w+)\n(.*?)```"
+
+
+def executed(page: str) -> str:
+    """The block of the page that is marked as executed."""
+    blocks = re.findall(MARK, (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 1, f"{page} has {len(blocks)} marked blocks"
+    return str(blocks[0][1])
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def test_the_commands_for_one_run_and_for_a_grid_work_as_they_stand(checkout: Path) -> None:
-    out = run(["bash", "-eu", "-c", EXECUTED["bash"]], checkout)
+    out = run(["bash", "-eu", "-c", executed("docs/studies.md")], checkout)
     by_hand = load_runs(checkout / "outputs" / "by-hand")
     assert set(zip(by_hand["method"], by_hand["seed"], strict=True)) == {("oo4al", 7)}
     assert (checkout / "oo4al-seed-7.ipynb").is_file()
@@ -56,28 +65,104 @@ def test_the_commands_for_one_run_and_for_a_grid_work_as_they_stand(checkout: Pa
 
 
 def test_the_strategy_of_ones_own_works_as_it_stands(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(EXECUTED["python"])
+    (tmp_path / "mine.py").write_text(executed("docs/own_strategy.md"))
     accuracy = float(run([sys.executable, "mine.py"], tmp_path).splitlines()[-1])
     assert 0.5 < accuracy <= 1, "a digits run of five cycles"
 
 
-def test_every_file_that_the_readme_links_or_names_is_there() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    named = re.findall(r"`((?:alkit|notebooks|params|workflow|tests|scripts|benchmarks)/[\w/.-]+)`", README)
-    missing = [name for name in {*links, *named} if not (ROOT / name).exists()]
-    assert missing == []
+def test_the_ten_lines_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+    code = executed("README.md")
+    assert len(code.strip().splitlines()) <= 10 + 1, "ten lines, and a blank one after the imports"
+    (tmp_path / "ten.py").write_text(code)
+    out = run([sys.executable, "ten.py"], tmp_path)
+    assert re.search(r"^100 +0\.\d+ +0\.\d+", out, re.MULTILINE), "the table of both methods at 100 labels"
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-def test_the_tables_list_every_method_and_data_set() -> None:
+def test_the_readme_is_short_and_in_the_order_of_its_readers_questions() -> None:
+    assert len(README.split()) <= 1500
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    assert headings == ["Ten lines", "Two commands", "Your own images", "Your own strategy",
+                        "What we reproduced, and what not", "Methods", "Limits", "More", "Cite"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_file_that_a_page_links_or_names_is_there(path: Path) -> None:
+    text = PAGES[path]
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    named = re.findall(r"`((?:alkit|notebooks|params|workflow|tests|scripts|benchmarks)/[\w/.-]+)`", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_page_is_one_click_from_the_readme_and_in_the_index() -> None:
+    index = PAGES[ROOT / "docs" / "README.md"]
+    for path in (ROOT / "docs").glob("*.md"):
+        if path.name != "README.md":
+            assert f"]({path.name})" in index, f"docs/README.md does not list {path.name}"
+    assert "](docs/README.md)" in README
+
+
+def test_no_page_uses_words_that_only_its_writers_know() -> None:
+    unexplained = ("in the order a sceptic", "scores itself", "the first paper's", "smallest visible", "bootstrap")
+    found = [(path.name, words) for path, text in PAGES.items() for words in unexplained if words in text]
+    assert found == []
+
+
+def test_the_tables_and_the_numbers_of_the_pages_come_from_the_records() -> None:
     done = subprocess.run([sys.executable, ROOT / "scripts" / "readme_figures.py", "--check"], capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, f"run `python scripts/readme_figures.py`: {done.stdout}{done.stderr}"
-    rows = [line for line in README.splitlines() if line.startswith("| [`")]
+
+
+def test_the_tables_list_every_method_and_data_set() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("- [`")]
     assert [re.search(r"`(\w+)`", row)[1] for row in rows] == list(METHODS)  # type: ignore[index]
     for name in DATASETS:
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in PAGES[ROOT / "docs" / "datasets.md"]
     count = int(re.search(r"(\d+) methods from the papers", README)[1])  # type: ignore[index]
     assert count == len(METHODS)
+
+
+# --- the claims ---
+
+
+def study(ahead: list[float], behind: list[float], measure: str = "accuracy") -> pd.DataFrame:
+    """Records of two methods over two cycles: the last cycle has these values, seed by seed."""
+    rows = [
+        (label, seed, cycle, 100 * cycle, value if cycle == 2 else 0.5)
+        for label, values in (("ours", ahead), ("random", behind))
+        for seed, value in enumerate(values)
+        for cycle in (1, 2)
+    ]
+    return pd.DataFrame(rows, columns=["label", "seed", "cycle", "labelled", measure])
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import claims
+
+    return claims
+
+
+def test_a_claim_holds_only_where_the_whole_interval_is_on_its_side(claims: Any) -> None:
+    claim = claims.Claim("ours wins", "us", "s", "ours", "random", "somewhere", "anything else")
+    up, down, mixed = [0.9, 0.91, 0.92], [0.8, 0.815, 0.81], [0.7, 0.95, 0.82]
+    verdicts = [claims.verdict(claims.tested(claim, study(a, b))) for a, b in ((up, down), (down, up), (mixed, down))]
+    assert verdicts == ["holds", "does not", "not shown"]
+    assert claims.verdict(claims.tested(claim, study(up[:2], down[:2]))) == "not shown", "two seeds show nothing"
+    assert claims.verdict(claims.tested(claim, study(up, []))) == "not run"
+    line = claims.difference(claim, claims.tested(claim, study(up, down)))
+    assert re.fullmatch(r"\+10\.2 points \(\+\d+\.\d to \+\d+\.\d; 3 seeds\)", line)
+
+
+def test_less_overconfidence_counts_for_the_claim_and_underconfidence_does_not_count(claims: Any) -> None:
+    claim = claims.Claim("calm", "us", "s", "ours", "random", "somewhere", "anything", measure="overconfidence")
+    calm, sure = [-0.2, -0.1, -0.15], [0.10, 0.12, 0.11]
+    test = claims.tested(claim, study(calm, sure, "gap"))
+    assert test.mean_difference == pytest.approx(0.11)
+    assert claims.verdict(test) == "holds"
 
 
 def test_a_measured_result_is_the_mean_and_deviation_over_seeds_of_the_last_cycle(

@@ -1,0 +1,181 @@
+"""The papers' claims that the published studies can speak of, each tested on the records, paired by seed.
+
+A claim is data: who should be ahead of whom, by which measure, in which study. The verdict follows from the interval
+alone, by one rule, so no sentence of the README is written by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from alkit import published
+from alkit.statistics import PairedTest, paired_test
+from alkit.summary.study import open_study
+
+SMALLER_IS_BETTER = {"ece", "nll", "brier", "oe"}
+POINTS = {"accuracy", "overconfidence"}  # fractions shown as hundredths
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`ahead` should be better than `behind` by `measure` at the study's last number of labels (or `labelled`).
+
+    `says` is the paper's claim; `setting` what we ran; `cannot` what the row cannot say. `measure` is a column of the
+    records, or `overconfidence`: mean confidence − accuracy, where it is above 0.
+    """
+
+    says: str
+    paper: str
+    study: str
+    ahead: str
+    behind: str
+    setting: str
+    cannot: str
+    measure: str = "accuracy"
+    labelled: int | None = None
+
+
+_SCALED = "CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs"
+_FEW = "Larger networks, and the papers' 10,000 labels"
+
+CLAIMS = (
+    Claim("Cross-Mix-and-Mix training raises accuracy", "OO4AL", "cifar10_scaled", "cmam", "random", _SCALED, _FEW),
+    Claim("Ranked Margin Sampling asks for better images", "OO4AL", "cifar10_scaled", "oo4al", "cmam", _SCALED, _FEW),
+    Claim("Both together beat random", "OO4AL", "cifar10_scaled", "oo4al", "random", _SCALED, _FEW),
+    Claim("The model is less overconfident", "OO4AL", "cifar10_scaled", "oo4al", "random", _SCALED, _FEW,
+          measure="overconfidence"),
+    Claim("Cross-Mix-and-Mix training raises accuracy", "OO4AL", "cifar10_epochs", "cmam_30", "random_30",
+          "CIFAR-10, 1,000 labels, 30 epochs", _FEW),
+    Claim("Cross-Mix-and-Mix training raises accuracy", "OO4AL", "cifar10_epochs", "cmam_240", "random_240",
+          "CIFAR-10, 1,000 labels, 240 epochs", _FEW),
+    Claim("PT4AL beats random", "PT4AL", "cifar10_pt4al_scaled", "pt4al", "random",
+          "CIFAR-10, a pool of 10,000, ResNet-10", "The paper's pool of 50,000, and its network"),
+    Claim("PT4AL's first labels are better than random ones", "PT4AL", "cifar10_pt4al_scaled", "pt4al_cold_start",
+          "random", "CIFAR-10, a pool of 10,000, ResNet-10, 200 labels", "The paper's 1,000 of 50,000", labelled=200),
+    Claim("PT4AL beats random", "PT4AL", "fashion_mnist_pt4al", "pt4al", "random",
+          "Fashion-MNIST, ResNet-10, 1,000 labels", "Photographs"),
+    Claim("PT4AL's first labels are better than random ones", "PT4AL", "digits_cold_start", "pt4al_cold_start",
+          "random_first", "handwritten digits, 28 labels", "Photographs: digits look alike upside down"),
+    Claim("TypiClust beats random from no labels", "TypiClust", "cifar10_features_empty", "typiclust", "random",
+          "CIFAR-10, fixed features, linear model", "Features learned on the same images without labels"),
+    Claim("ProbCover beats random from no labels", "ProbCover", "cifar10_features_empty", "probcover", "random",
+          "CIFAR-10, fixed features, linear model", "Features learned on the same images without labels"),
+    Claim("Margin beats random", "Scheffer et al.", "cifar10_features", "margin", "random",
+          "CIFAR-10, fixed features, linear model, to 1,000 labels", "Networks trained from the images"),
+)  # fmt: skip
+
+
+def tested(claim: Claim, frame: pd.DataFrame) -> PairedTest | None:
+    """The claim's test on a study's records (`load_runs`), positive in the claim's favour; None without both arms."""
+    frame = frame[frame["label"].isin([claim.ahead, claim.behind])]
+    if frame["label"].nunique() < 2:
+        return None
+    rows = frame.sort_values("cycle").groupby(["label", "seed"])
+    rows = rows.last() if claim.labelled is None else frame[frame["labelled"] == claim.labelled].groupby(
+        ["label", "seed"]).last()  # fmt: skip
+    values = (rows["gap"].clip(lower=0) if claim.measure == "overconfidence" else rows[claim.measure]).dropna()
+    sides = [values.loc[name] if name in values.index.get_level_values(0) else None
+             for name in (claim.ahead, claim.behind)]  # fmt: skip
+    if sides[0] is None or sides[1] is None:
+        return None
+    smaller = claim.measure in SMALLER_IS_BETTER or claim.measure == "overconfidence"
+    return paired_test(*(reversed(sides) if smaller else sides))
+
+
+def verdict(test: PairedTest | None) -> str:
+    """`holds`, `does not`, `not shown`, `not run`: by the 95% interval alone, and never with fewer than three seeds."""
+    if test is None or not test.n:
+        return "not run"
+    low, high = test.interval
+    if test.n < 3 or np.isnan(low):
+        return "not shown"
+    return "holds" if low > 0 else "does not" if high < 0 else "not shown"
+
+
+def difference(claim: Claim, test: PairedTest | None) -> str:
+    """`+2.4 points (+1.0 to +3.8; 3 seeds)`, positive in the claim's favour."""
+    if test is None or not test.n:
+        return ""
+    scale, unit, digits = (100, " points", 1) if claim.measure in POINTS else (1, "", 3)
+
+    def signed(value: float) -> str:
+        return f"{scale * value:+.{digits}f}".replace("-", "−")
+
+    seeds = f"{test.n} seed{'' if test.n == 1 else 's'}"
+    if np.isnan(test.interval[0]):
+        return f"{signed(test.mean_difference)}{unit} ({seeds})"
+    low, high = test.interval
+    return f"{signed(test.mean_difference)}{unit} ({signed(low)} to {signed(high)}; {seeds})"
+
+
+def claims_table(frames: dict[str, pd.DataFrame]) -> str:
+    """The README's table: claim, study, our difference with its interval, verdict."""
+    lines = ["| the paper says | we ran | difference (95% interval) | verdict |", "| --- | --- | --- | --- |"]
+    for claim in CLAIMS:
+        test = tested(claim, frames[claim.study]) if claim.study in frames else None
+        lines.append(f"| {claim.says} ({claim.paper}) | {claim.setting} | {difference(claim, test)} "
+                     f"| **{verdict(test)}** |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def results_table(frames: dict[str, pd.DataFrame], published: Path) -> str:
+    """The page's table: also the two arms, the study's folder, and what the row cannot say."""
+    head = "| the paper says | arms | measure | study | difference (95% interval) | verdict | it cannot speak of |"
+    lines = [head, "|" + " --- |" * 7]
+    for claim in CLAIMS:
+        test = tested(claim, frames[claim.study]) if claim.study in frames else None
+        link = f"[`{claim.study}`](../outputs/published/{claim.study})"
+        study = link if (published / claim.study).is_dir() else f"`{claim.study}`"
+        lines.append(
+            f"| {claim.says} ({claim.paper}) | `{claim.ahead}`, `{claim.behind}` | {claim.measure} | {study}: "
+            f"{claim.setting} | {difference(claim, test)} | **{verdict(test)}** | {claim.cannot} |"
+        )
+    return "\n".join(lines)
+
+
+# --- the papers' own numbers ---
+
+
+def cells(folders: list[Path]) -> pd.DataFrame:
+    """Every published accuracy that a study in `folders` ran as it was published: `published.compare`'s rows."""
+    found = []
+    for folder in folders:
+        study = open_study(folder)
+        if len(study.frame):
+            table = published.compare(study.frame, study.params, study.dataset)
+            judged = table["verdict"].str.startswith(("agrees", "differs"))
+            found.append(table[judged].assign(study=folder.name, dataset=study.dataset))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def cells_sentence(table: pd.DataFrame) -> str:
+    """What the README says of the papers' own numbers."""
+    if not len(table):
+        return (
+            "**No number of a paper's own table has been met yet**: none was run as it was published. That takes hours "
+            "on a GPU ([the plan](docs/gpu.md))."
+        )
+    agree = table["verdict"].str.startswith("agrees")
+    return (
+        f"**Of {len(table)} published accuracies that were run as published, {int(agree.sum())} agree** with ours, "
+        "within the error of reading them and the 95% interval of our mean "
+        f"({', '.join(f'`{name}`' for name in dict.fromkeys(table['study']))})."
+    )
+
+
+def cells_table(table: pd.DataFrame) -> str:
+    """Each published accuracy beside ours, for docs/results.md; accuracies in percent."""
+    if not len(table):
+        return "None was run as it was published yet."
+    lines = ["| study | method | labels | published | ours, mean ± sd (seeds) | difference | verdict |",
+             "|" + " --- |" * 7]  # fmt: skip
+    for row in table.itertuples(index=False):
+        ours = f"{100 * row.ours:.1f} ± {100 * row.deviation:.1f} ({row.seeds})"
+        difference = f"{100 * row.difference:+.1f}".replace("-", "−")
+        lines.append(f"| `{row.study}` | `{row.method}` | {row.labelled} | {100 * row.published:.1f} | {ours} "
+                     f"| {difference} | {str(row.verdict).split()[0]} |")  # fmt: skip
+    return "\n".join(lines)
