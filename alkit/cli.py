@@ -119,6 +119,11 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
     run.add_argument("--rerun", type=_names, default=[], metavar="METHOD", help="delete these runs and begin them anew")
     run.add_argument("--profile", type=_path, metavar="DIR", help="a Snakemake profile, e.g. workflow/profiles/slurm")
+    run.add_argument("--minutes", type=_minutes, metavar="M",
+                     help="stop after so long, at a checkpoint; the same command goes on")  # fmt: skip
+    run.add_argument("--runs-per-gpu", type=_runs, default=1, metavar="N",
+                     help="runs side by side on each GPU, through CUDA's MPS where it can be had; auto: four where the "
+                     "network is narrower than 32 channels, else one")  # fmt: skip
     run.add_argument("--no-summary", action="store_true", help="leave out the summary at the end")
 
 
@@ -132,6 +137,20 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, not '{text}'")
     return int(text)
+
+
+def _runs(text: str) -> int:
+    return 0 if text == "auto" else _count(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, not '{text}'")
+    return found
 
 
 def _path(text: str) -> Path:
@@ -169,6 +188,9 @@ def run_study(options: argparse.Namespace) -> int:
 
     if options.profile is not None and not (options.profile / "config.yaml").is_file():
         raise ConfigError(f"profile: {options.profile}: no config.yaml in it")
+    if options.profile is not None and (options.minutes or options.runs_per_gpu != 1):
+        raise ConfigError("profile: minutes and runs-per-gpu are for this machine; a cluster's jobs have limits "
+                          "of their own in the profile")  # fmt: skip
     runner.check_snakemake()
     # what a file says can be checked at once; what its data gives needs torch, and so a second or two
     plan = grid.make_plan(options.study, options.out, options.methods, options.seeds)
@@ -183,7 +205,15 @@ def run_study(options: argparse.Namespace) -> int:
 
         show(plan, options.rerun, images_now)
         return 0
-    return runner.run_study(plan, cores, options.rerun, options.profile, not options.no_summary, images_of=images_now)
+    runs = options.runs_per_gpu or (4 if all(run.experiment.width < 32 for run in plan.runs) else 1)
+    if runs > 1 and not runner.count_gpus():
+        if options.runs_per_gpu:
+            raise ConfigError("runs-per-gpu: no CUDA GPU is here")
+        runs = 1
+    return runner.run_study(
+        plan, cores, options.rerun, options.profile, not options.no_summary, images_of=images_now,
+        minutes=options.minutes, runs_per_gpu=runs,
+    )  # fmt: skip
 
 
 def _all_cores() -> int:

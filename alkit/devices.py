@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ import torch.utils.deterministic
 
 from alkit.errors import ConfigError
 
+RUNS_PER_GPU = "ALKIT_RUNS_PER_GPU"
 _held: dict[str, int] = {}  # locks live as long as the process: the system frees them however it ends
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; for `auto` a free CUDA device, then Apple's, then the CPU.
 
-    A free device is one whose lock file no other run holds, so runs started side by side spread over the GPUs; when
-    all are taken the first is shared. Raises `ConfigError` for a device that is not there.
+    A free device is one whose lock file no other run holds, so runs started side by side spread over the GPUs, and
+    with `RUNS_PER_GPU` in the environment over so many places on each; when all are taken the first is shared.
+    Raises `ConfigError` for a device that is not there.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -44,7 +47,8 @@ def _claim(count: int) -> int:
     for index, identity in enumerate(ids[:count]):
         if identity in _held:
             return index
-        path = Path(tempfile.gettempdir()) / f"alkit-gpu-{identity}.lock"
+    for place, (index, identity) in product(range(runs_per_gpu()), enumerate(ids[:count])):
+        path = Path(tempfile.gettempdir()) / f"alkit-gpu-{identity}{f'-{place}' if place else ''}.lock"
         try:
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
@@ -59,6 +63,12 @@ def _claim(count: int) -> int:
         _held[identity] = handle
         return index
     return 0
+
+
+def runs_per_gpu() -> int:
+    """How many runs may claim one GPU: `RUNS_PER_GPU` in the environment, else 1."""
+    text = os.environ.get(RUNS_PER_GPU, "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else 1
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alkit import grid
+from alkit import deadline, grid
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.execute import PARENT
 from alkit.paths import absolute, check_writable_as_text
@@ -32,8 +32,12 @@ def run_study(
     summary: bool = True,
     notebooks: Path = grid.NOTEBOOKS,
     images_of: grid.ImagesOf | None = None,
+    minutes: float | None = None,
+    runs_per_gpu: int = 1,
 ) -> int:
     """Run what is not finished yet; returns 0 if then every run is, else 1. `images_of`: see `grid.prepare`.
+
+    After `minutes` every run stops at a checkpoint, and none is started. `runs_per_gpu` share a GPU, see `sharing.mps`.
 
     Raises an `AlkitError` before anything is started if the folder is in use or holds other runs, `CheckpointError` if
     it is removed meanwhile, and `KeyboardInterrupt` after every process has been ended.
@@ -45,17 +49,25 @@ def run_study(
         grid.prepare(plan, cores if profile is None else 1, rerun, images_of)
         warn_of_other_code(plan)
         log = _log_file(plan.folder)
-        command = snakemake_command(plan, cores, profile, summary, notebooks)
+        command = snakemake_command(plan, cores, profile, summary, notebooks, runs_per_gpu)
         page = plan.folder / "summary.html"
         began, before = time.time(), _version_of(page)
-        with _started(command, log, gentle=profile is not None) as process:
-            watch(plan, process)
+        until = None if minutes is None else began + 60 * minutes
+        with (
+            sharing_gpus(runs_per_gpu) as environment,
+            _started(command, log, profile is not None, environment | given_until(until)) as process,
+        ):
+            watch(plan, process, until)
         if not plan.folder.is_dir():
             raise CheckpointError(f"{plan.folder}: removed while its runs were at work; the command begins them anew")
         failed = [run for run in plan.runs if not run.finished]
+        late = until is not None and time.time() >= until
         if summary and len(failed) < len(plan.runs) and not _up_to_date(page, plan, before):
             _summarise(plan.folder)
-    report(plan, failed, log, began)
+    report(plan, [run for run in failed if not (late and stopped_by_time(run, began))], log, began)
+    if late and failed:
+        print(f"alkit: stopped after {minutes:g} minutes with {len(plan.runs) - len(failed)} of "
+              f"{counted(len(plan.runs), 'run')} finished; the same command goes on", file=sys.stderr)  # fmt: skip
     if summary and _up_to_date(page, plan, before):
         print(f"\nSummary: {page}")
     elif summary and len(failed) < len(plan.runs):
@@ -64,8 +76,35 @@ def run_study(
     return int(bool(failed))
 
 
+@contextmanager
+def sharing_gpus(runs: int) -> Iterator[dict[str, str]]:
+    """Within: the environment of runs of which so many work on each GPU; says how they share it."""
+    if runs == 1:
+        yield {}
+        return
+    from alkit.devices import RUNS_PER_GPU
+    from alkit.sharing import mps
+
+    with mps() as (environment, words):
+        print(f"alkit: {words}", file=sys.stderr)
+        yield environment | {RUNS_PER_GPU: str(runs)}
+
+
+def given_until(until: float | None) -> dict[str, str]:
+    """The environment of runs that have until then."""
+    return {} if until is None else {deadline.UNTIL: str(until)}
+
+
+def stopped_by_time(run: grid.GridRun, began: float) -> bool:
+    """Whether a run that is not finished was stopped because the time was over, or not begun."""
+    failure = read_mapping(run.folder / "failure.json")
+    pretext = read_mapping((run.folder.parents[1] / "pretext" / str(run.pretext)).with_suffix(".failure.json"))
+    errors = [each for each in (failure, pretext) if each and float(each.get("time", 0)) >= began]
+    return all("OutOfTimeError" in str(each.get("error")) for each in errors)
+
+
 def snakemake_command(
-    plan: grid.Plan, cores: int, profile: str | Path | None, summary: bool, notebooks: Path
+    plan: grid.Plan, cores: int, profile: str | Path | None, summary: bool, notebooks: Path, runs_per_gpu: int = 1
 ) -> list[str]:
     """Snakemake's command line; the Snakefile reads the rest in the study's folder."""
     local = profile is None
@@ -80,7 +119,7 @@ def snakemake_command(
     command += ["--profile", str(grid.PROFILES / "local" if local else absolute(str(profile)))]
     command += ["--directory", str(plan.folder), "--cores" if local else "--local-cores", str(cores)]
     if local and (gpus := count_gpus()):
-        command += ["--resources", f"gpu={gpus}", "--set-resources", "run:gpu=1", "pretext:gpu=1"]
+        command += ["--resources", f"gpu={gpus * runs_per_gpu}", "--set-resources", "run:gpu=1", "pretext:gpu=1"]
     return [*command, "--config", *(f"{key}={_config_value(value)}" for key, value in config.items())]
 
 
@@ -104,9 +143,11 @@ def count_gpus() -> int:
 
 
 @contextmanager
-def _started(command: list[str], log: Path, gentle: bool) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    command: list[str], log: Path, gentle: bool, more: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """The command in a session of its own, its output in `log`; whatever happens, no process of it is left."""
-    environment = os.environ | {PARENT: str(os.getpid()), "PYTHONSAFEPATH": "1"}
+    environment = os.environ | {PARENT: str(os.getpid()), "PYTHONSAFEPATH": "1"} | (more or {})
     environment.pop("SNAKEMAKE_PROFILE", None)
     handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -150,8 +191,11 @@ def stop(process: subprocess.Popen[bytes], gentle: bool = False) -> None:
 # --- how far it is ---
 
 
-def watch(plan: grid.Plan, process: subprocess.Popen[bytes]) -> None:
-    """Show one bar, epochs done of all, until the process ends; in a log a line now and then."""
+def watch(plan: grid.Plan, process: subprocess.Popen[bytes], until: float | None = None) -> None:
+    """Show one bar, epochs done of all, until the process ends; in a log a line now and then.
+
+    At `until` Snakemake is told to start no more; the runs that work stop by themselves.
+    """
     from tqdm import tqdm
 
     total = sum(run.epochs for run in plan.runs)
@@ -167,8 +211,12 @@ def watch(plan: grid.Plan, process: subprocess.Popen[bytes]) -> None:
             bar.set_postfix_str(f"{len(done)}/{len(plan.runs)} runs", refresh=False)
             if ended:
                 return
+            if until is not None and time.time() >= until:
+                process.terminate()  # Snakemake then waits for what runs
+                until = None
             with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.5, 20 * (time.monotonic() - began)))  # looking at many runs costs, too
+                pause = max(0.5, 20 * (time.monotonic() - began))  # looking at many runs costs, too
+                process.wait(pause if until is None else max(0.05, min(pause, until - time.time())))
 
 
 def _epochs_done(run: grid.GridRun, done: dict[Path, int]) -> int:

@@ -69,3 +69,56 @@ def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alk
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "0 of 2 runs to do" in done.stdout, done.stdout + done.stderr
+
+
+def test_alkit_run_stops_after_its_minutes_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "study: s\nmethods: [random, margin]\nseeds: [0]\ndataset: digits\npool_size: 300\ntest_size: 60\ninitial: 20\n"
+        "budget: 10\ncycles: 2\nwidth: 4\nepochs: 400\nmilestones: []\nthreads: 1\ncheckpoint_seconds: 1000\n"
+    )
+
+    def alkit(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "alkit", "run", "s.yaml", "--cores", "1", "--no-summary", *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = alkit("--minutes", "0.35")
+    assert done.returncode == 1
+    assert "stopped after 0.35 minutes with " in done.stderr
+    assert "the same command goes on" in done.stderr
+    assert "failed" not in done.stderr
+    folder = tmp_path / "outputs" / "s" / "random" / "seed-0"
+    assert (folder / "checkpoint.pt").exists() or (folder / "result.json").exists()
+    for wrong in ("0", "-1", "soon", "inf"):
+        assert "expected a number of minutes above 0" in alkit("--minutes", wrong).stderr
+    assert "no CUDA GPU is here" in alkit("--runs-per-gpu", "3").stderr or __import__("torch").cuda.is_available()
+
+
+def test_runs_on_one_gpu_spread_over_its_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from alkit import devices
+
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv(devices.RUNS_PER_GPU, "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    claimed = []
+    for _ in range(5):
+        monkeypatch.setattr(devices, "_held", {})  # another process
+        claimed.append((devices._claim(2), dict(devices._held)))
+    assert [index for index, _ in claimed] == [0, 1, 0, 1, 0], (
+        "each GPU once, then each again; then the first is shared"
+    )
+
+
+def test_without_mps_runs_take_turns_and_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from alkit import sharing
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with sharing.mps() as (environment, words):
+        assert environment == {}
+        assert "take turns" in words
+    program = tmp_path / sharing.PROGRAM
+    program.write_text("#!/bin/sh\necho not allowed here >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with sharing.mps() as (environment, words):
+        assert environment == {}
+        assert words == "MPS cannot be used here (not allowed here): runs on one GPU take turns"

@@ -13,11 +13,12 @@ from pretend_gpu import on_gpu, pretend_gpu
 
 from alkit import Experiment
 from alkit.methods import METHODS
-from alkit.strategies import make_strategy
+from alkit.strategies import k_means, make_strategy
 from alkit.training import make_optimizer
 
 Make = Callable[..., Experiment]
-TENSORS = ("logits", "log_probs", "predicted_loss", "labelled_predicted_loss", "features", "labelled_features")
+TENSORS = ("logits", "log_probs", "predicted_loss", "labelled_predicted_loss", "features", "labelled_features",
+           "model_features", "labelled_model_features", "labelled_logits")  # fmt: skip
 
 
 # --- strategies on a GPU ---------------------------------------------------------------------------------------------
@@ -39,6 +40,10 @@ def test_the_pretended_gpu_notices_what_a_real_one_refuses(monkeypatch: pytest.M
 def test_a_strategy_mixes_no_devices_and_answers_as_on_the_cpu(
     method: str, tiny: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # on a GPU k-means is the kit's own: here too, so that the answers can be compared
+    monkeypatch.setattr(
+        k_means, "_by_scikit_learn", lambda p, k, source: k_means.lloyd(p, k_means.first_centres(p, k, source))[0]
+    )
     experiment = tiny(method=method, gcn_steps=3)
     expected = make_strategy(experiment).query(made_pool(30, 10), 8, torch.Generator().manual_seed(0))
     pool = made_pool(30, 10)

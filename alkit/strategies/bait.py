@@ -32,7 +32,9 @@ class _Rows:
             top, index = p.max(1)
             rest = p.scatter(1, index[:, None], 0).sum(1)  # 1 − p(1), exact where p(1) rounds to 1
             return cls((top * rest).sqrt()[:, None, None], features)
-        return cls(p.sqrt()[:, :, None] * (torch.eye(p.shape[1]).to(p) - p[:, None, :]), features)
+        return cls(
+            p.sqrt()[:, :, None] * (torch.eye(p.shape[1], dtype=p.dtype, device=p.device) - p[:, None, :]), features
+        )
 
     def __getitem__(self, which: Tensor) -> _Rows:
         return _Rows(self.s[which], self.z[which])
@@ -82,7 +84,7 @@ class _Exchange:
     def __init__(self, rows: _Rows, inverse: Tensor, fisher: Tensor, sign: int) -> None:
         self.rows, self.inverse, self.fisher, self.sign = rows, inverse, fisher, sign
         self.g, self.h = self._quadratic(inverse), self._quadratic(inverse @ fisher @ inverse)
-        self.eye = sign * torch.eye(self.g.shape[1]).to(self.g)
+        self.eye = sign * torch.eye(self.g.shape[1], dtype=self.g.dtype, device=self.g.device)
         self.open = torch.ones(len(self.g), dtype=torch.bool, device=self.g.device)
 
     def _quadratic(self, middle: Tensor) -> Tensor:
@@ -160,7 +162,10 @@ def bait(
         return torch.empty(0, dtype=torch.int64, device=features.device)
     z = features.to(_wide(features)) if features.numel() <= DOUBLE else features
     pool = _Rows.of(z, logits, form)
-    fisher, start = pool.fisher(), ridge * torch.eye(pool.s.shape[2] * z.shape[1]).to(pool.s)
+    fisher, start = (
+        pool.fisher(),
+        ridge * torch.eye(pool.s.shape[2] * z.shape[1], dtype=pool.s.dtype, device=pool.s.device),
+    )
     if known:
         of_labelled = _Rows.of(labelled_features.to(z), labelled_logits, form).fisher()
         fisher, start = fisher + of_labelled, start + of_labelled / (known + budget)
