@@ -44,6 +44,17 @@ PROTOCOLS: dict[tuple[str, str], dict[str, Any]] = {
 
 What is not named here is at the kit's default, which is the papers' own value."""
 
+ARMS: dict[str, frozenset[str]] = {
+    "OO4AL": frozenset({
+        "random", "mixup", "cmam", "oo4al", "ranked_margin", "margin", "entropy", "cmam_input", "ll4al",
+        "coreset", "uncertain_gcn", "ta_vaal", "hierarchical", "temperature_scaling", "sbias",
+    }),
+    "PT4AL": frozenset({"random", "pt4al", "pt4al_cold_start", "whole_dataset"}),
+    "Sequential GCN": frozenset({"random", "uncertain_gcn", "core_gcn", "coreset", "ll4al", "vaal"}),
+    "TA-VAAL": frozenset({"random", "uncertain_gcn", "core_gcn", "ll4al", "ta_vaal"}),
+}  # fmt: skip
+"""The methods that a released program can run, read in it: one that is only named there, without code, is none."""
+
 _QUIRKS = {"protocol", "program", "quirks"}
 _FREE = {
     *OF_THE_MACHINE,
@@ -85,10 +96,22 @@ def protocol_of(source: str, dataset: str, method: str) -> dict[str, Any] | None
     return None
 
 
+def missing_arm(params: Mapping[str, Any], protocol: Mapping[str, Any] | None) -> str | None:
+    """In words, that the program a run stands for, or that of a published number, never had the run's method."""
+    method = str(params.get("method"))
+    for setting in (params, protocol or {}):
+        program = setting.get("program")
+        if setting.get("protocol") == "released" and program in ARMS and method not in ARMS[program]:
+            return f"the program {program} never had {method}"
+    return None
+
+
 def differences(params: Mapping[str, Any], protocol: Mapping[str, Any] | None) -> list[str]:
     """In what a run's parameters are not the protocol's: `width 16, theirs 64`, one text each; empty if they match."""
     if protocol is None:
         return ["their settings are not published"]
+    if (missing := missing_arm(params, protocol)) is not None:
+        return [missing]
     usual = {
         name: value
         for name, value in Experiment.model_validate({}).model_dump(mode="json").items()
@@ -140,14 +163,17 @@ def _row(cell: Any, **more: Any) -> dict[str, Any]:
 def _compared(cell: Any, label: str, runs: pd.DataFrame, params: Mapping[str, Any]) -> dict[str, Any]:
     column, value = ("cycle", cell.cycle) if math.isnan(cell.labelled) else ("labelled", cell.labelled)
     ours = runs.loc[runs[column] == value, "accuracy"].to_numpy(dtype=np.float64)
-    other = differences(params, protocol_of(cell.source, cell.dataset, cell.method))
+    theirs = protocol_of(cell.source, cell.dataset, cell.method)
+    other, missing = differences(params, theirs), missing_arm(params, theirs)
     protocol = "; ".join(other) or "the same"
     if not len(ours):
         return _row(cell, label=label, protocol=protocol, verdict=f"ours has no model at {column} {value:.0f}")
     mean, n = float(ours.mean()), len(ours)
     deviation = float(ours.std(ddof=1)) if n > 1 else math.nan
     gap = mean - cell.accuracy
-    if other:
+    if missing:
+        verdict = f"none: {missing}"
+    elif other:
         verdict = "none: the protocols differ"
     elif n < 2:
         verdict = "none: one seed"

@@ -98,3 +98,20 @@ def test_a_method_that_was_not_run_stands_alone() -> None:
     assert set(table.verdict) == {"not run here"}
     assert table.labelled.iloc[0] == "cycle 1"
     assert math.isnan(table.ours.iloc[0])
+
+
+def test_an_arm_that_the_program_never_had_is_said_in_place_of_a_verdict() -> None:
+    for program, methods in published.ARMS.items():
+        assert methods <= set(METHODS), program
+        assert "random" in methods
+    row = ours([0.92, 0.93], program="PT4AL")
+    assert row.verdict == "none: the program PT4AL never had oo4al"
+    assert row.protocol == "the program PT4AL never had oo4al"
+    vaal = {**THEIRS, "method": "vaal", "program": "TA-VAAL"}
+    assert published.missing_arm(vaal, published.PROTOCOLS["Sequential-GCN", "cifar10"]) == (
+        "the program TA-VAAL never had vaal"
+    )
+    assert published.missing_arm(vaal | {"program": "Sequential GCN"}, None) is None
+    assert published.missing_arm(vaal | {"protocol": "corrected"}, None) is None
+    for source, dataset, method in published.load()[["source", "dataset", "method"]].drop_duplicates().values:
+        assert published.missing_arm({"method": method}, published.protocol_of(source, dataset, method)) is None
