@@ -39,7 +39,7 @@ def made_pool(
     model = [torch.randn(count, 8, generator=source).abs() for count in (candidates, labelled)]
     classes_of_labelled = images.labels[order[candidates:]] % 8
     model[1] += torch.nn.functional.one_hot(classes_of_labelled, 8)  # a last layer can learn from it
-    return TensorPool(
+    pool = TensorPool(
         order[:candidates].sort().values, order[candidates:], images.labels[order[candidates:]], classes, cycle,
         lambda index: int(images.labels[index]),
         logits=numbers(candidates, classes), log_probs=numbers(4, candidates, classes).log_softmax(2),
@@ -48,8 +48,9 @@ def made_pool(
         labelled_features=torch.randn(labelled, 8, generator=source).abs() * min(scale, 1), images=images,
         model_features=model[0] * min(scale, 1), labelled_model_features=model[1] * min(scale, 1),
         labelled_logits=numbers(labelled, classes),
-        classify=lambda features: features @ weight,
+        weight=weight, classify=lambda features: features @ pool._get("weight"),
     )  # fmt: skip
+    return pool
 
 
 def make_known(

@@ -18,7 +18,7 @@ from alkit.training import make_optimizer
 
 Make = Callable[..., Experiment]
 TENSORS = ("logits", "log_probs", "predicted_loss", "labelled_predicted_loss", "features", "labelled_features",
-           "model_features", "labelled_model_features", "labelled_logits")  # fmt: skip
+           "model_features", "labelled_model_features", "labelled_logits", "weight")  # fmt: skip
 
 
 # --- strategies on a GPU ---------------------------------------------------------------------------------------------
