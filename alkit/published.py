@@ -7,7 +7,7 @@ in percent, whether it was read from text or from a plot, and how far that readi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from alkit.config import Experiment
+from alkit.data.registry import DATASETS
 from alkit.methods import METHODS
 from alkit.quirks import quirk_states
 from alkit.records import OF_THE_MACHINE
@@ -136,17 +137,43 @@ def _quirks(setting: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, 
     return {name: on for name, on in states.items() if name != "ece_drops_full_confidence"}
 
 
-def compare(frame: pd.DataFrame, params: Mapping[str, Mapping[str, Any]], dataset: str) -> pd.DataFrame:
+def other_images(dataset: str, images: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """In words, that runs had other images than the published ones of `dataset`; empty if they had these.
+
+    `images` are what the runs' records say of theirs (None: of a version that kept nothing). They are known by the
+    SHA-256 of their pixels; of a data set that the kit knows none of, nothing is said.
+    """
+    entry = DATASETS.get(dataset)
+    if entry is None or not entry.sha256:
+        return []
+    wanted = {"train": (entry.pool_sha256 or entry.sha256["training"]).pixels, "test": entry.sha256["test"].pixels}
+    for record in images:
+        parts = (record or {}).get("parts") or {}
+        if not parts:
+            return ["images not recorded, theirs the published ones"]
+        if {split: (parts.get(split) or {}).get("pixels") for split in wanted} != wanted:
+            return ["other images than the published ones"]
+    return []
+
+
+def compare(
+    frame: pd.DataFrame,
+    params: Mapping[str, Mapping[str, Any]],
+    dataset: str,
+    images: Mapping[str, list[Mapping[str, Any] | None]] | None = None,
+) -> pd.DataFrame:
     """Every published number of `dataset` beside ours: columns `COLUMNS`, accuracies as fractions.
 
     `frame` is what `records.load_runs` gave, `params` the parameters of each label in it. A published cell is compared
     with every label of its method at the same number of labels (or cycle), and stands alone where there is none.
+    `images` are what the records of each label say of their images; None: they are not looked at.
     """
     known = load()
     rows = []
     for cell in known[known["dataset"] == dataset].itertuples(index=False):
         runs = frame[(frame["method"] == cell.method) & (frame["dataset"] == dataset)]
-        rows += [_compared(cell, label, runs[runs["label"] == label], params.get(label, {})) for label in
+        rows += [_compared(cell, label, runs[runs["label"] == label], params.get(label, {}),
+                           other_images(dataset, (images or {}).get(label, []))) for label in
                  dict.fromkeys(runs["label"])] or [_row(cell, verdict="not run here")]  # fmt: skip
     return pd.DataFrame.from_records(rows, columns=list(COLUMNS))
 
@@ -160,11 +187,13 @@ def _row(cell: Any, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compared(cell: Any, label: str, runs: pd.DataFrame, params: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(
+    cell: Any, label: str, runs: pd.DataFrame, params: Mapping[str, Any], images: list[str]
+) -> dict[str, Any]:
     column, value = ("cycle", cell.cycle) if math.isnan(cell.labelled) else ("labelled", cell.labelled)
     ours = runs.loc[runs[column] == value, "accuracy"].to_numpy(dtype=np.float64)
     theirs = protocol_of(cell.source, cell.dataset, cell.method)
-    other, missing = differences(params, theirs), missing_arm(params, theirs)
+    other, missing = differences(params, theirs) or images, missing_arm(params, theirs)
     protocol = "; ".join(other) or "the same"
     if not len(ours):
         return _row(cell, label=label, protocol=protocol, verdict=f"ours has no model at {column} {value:.0f}")

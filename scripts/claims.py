@@ -146,7 +146,7 @@ def cells(folders: list[Path]) -> pd.DataFrame:
     for folder in folders:
         study = open_study(folder)
         if len(study.frame):
-            table = published.compare(study.frame, study.params, study.dataset)
+            table = published.compare(study.frame, study.params, study.dataset, study.image_records)
             judged = table["verdict"].str.startswith(("agrees", "differs"))
             found.append(table[judged].assign(study=folder.name, dataset=study.dataset))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from alkit import Experiment, published
+from alkit.data import cifar
 from alkit.methods import METHODS
 
 
@@ -115,3 +116,28 @@ def test_an_arm_that_the_program_never_had_is_said_in_place_of_a_verdict() -> No
     assert published.missing_arm(vaal | {"protocol": "corrected"}, None) is None
     for source, dataset, method in published.load()[["source", "dataset", "method"]].drop_duplicates().values:
         assert published.missing_arm({"method": method}, published.protocol_of(source, dataset, method)) is None
+
+
+def images(train: str = "training", **changes: Any) -> dict[str, Any]:
+    """What a record says of CIFAR-10's images as published."""
+    pixels = {"train": cifar.SHA256[train].pixels, "test": cifar.SHA256["test"].pixels} | changes
+    return {"parts": {split: {"pixels": digest} for split, digest in pixels.items()}}
+
+
+def test_other_images_than_the_published_ones_get_no_verdict() -> None:
+    frame = pd.DataFrame({"dataset": "cifar10", "method": "oo4al", "label": "oo4al", "seed": [0, 1], "cycle": 10,
+                          "labelled": 10_000, "accuracy": [0.920, 0.922]})  # fmt: skip
+    for runs, protocol in (
+        ([images()], "the same"),
+        ([images(), images(test="0" * 64)], "other images than the published ones"),
+        ([images(train="test")], "other images than the published ones"),
+        ([images(), None], "images not recorded, theirs the published ones"),
+    ):
+        table = published.compare(frame, {"oo4al": THEIRS}, "cifar10", {"oo4al": runs})
+        row = table[(table.label == "oo4al") & (table.labelled == "10000")].iloc[0]
+        assert row.protocol == protocol
+        assert row.verdict.startswith("agrees" if protocol == "the same" else "none: the protocols differ")
+    step = images()
+    step["parts"]["train"]["pixels"] = cifar.STEP_SHA256.pixels
+    assert published.other_images("cifar10_step", [step]) == []
+    assert published.other_images("cifar10_step", [images()]) == ["other images than the published ones"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +75,14 @@ class StudyFolder:
         """The parameters of each label's first run."""
         first = self.frame.drop_duplicates("label").set_index("label")["path"]
         return {label: records.read_run(first[label])["params"] for label in self.labels}
+
+    @cached_property
+    def image_records(self) -> dict[str, list[Mapping[str, Any] | None]]:
+        """What the records of each label say of their images, each different one once."""
+        found: dict[str, list[Mapping[str, Any] | None]] = {label: [] for label in self.labels}
+        for label, path in self.frame.drop_duplicates(["label", "images"])[["label", "path"]].itertuples(index=False):
+            found[str(label)].append(records.read_run(path).get("images"))
+        return found
 
     @cached_property
     def switches(self) -> dict[str, tuple[str, str]]:

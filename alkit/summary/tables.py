@@ -330,7 +330,7 @@ def beside_published(study: StudyFolder) -> pd.DataFrame:
 
     `at` numbers the sources and what our runs differ in from each, as `published_protocols` lists them.
     """
-    table = published.compare(study.frame, study.params, study.dataset)
+    table = published.compare(study.frame, study.params, study.dataset, study.image_records)
     table = table.sort_values("seeds", key=lambda seeds: seeds == 0, kind="stable", ignore_index=True)
     table.insert(0, "at", table.groupby(["source", "label", "protocol", "note"], sort=False).ngroup() + 1)
     for name in ("published", "tolerance", "ours", "deviation", "difference"):
