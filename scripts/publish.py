@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import sys
 import tarfile
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from alkit import calibration, records
+from alkit.config import PATHS
 from alkit.errors import CheckpointError
 from alkit.files import atomic_write, sha256, write_text
 from alkit.words import counted
@@ -121,7 +123,9 @@ def _size(folder: Path) -> int:
 
 def _relative(text: str, study: Path) -> str:
     """`text` with the study's folder called by its name."""
-    return text.replace(f"{study}/", "").replace(str(study), study.name)
+    text = text.replace(f"{study}/", "").replace(str(study), study.name)
+    # files outside the study: their names alone, for nobody else has the same folders
+    return re.sub(rf'("?(?:{"|".join(PATHS)})"?: "?)/[^"\n]*/([^/"\n]+)', r"\1\2", text)
 
 
 # --- checking ---
