@@ -256,7 +256,7 @@ def test_doctor_looks_at_the_machine(ask: Ask, monkeypatch: pytest.MonkeyPatch) 
     status, out, _ = ask("doctor")
     assert status == 0, out
     assert [line.split()[1] for line in out.splitlines()] == [
-        "python", "packages", "device", "bfloat16", "disk", "kernel", "notebooks", "code",
+        "python", "packages", "device", "bfloat16", "disk", "cache", "kernel", "notebooks", "code",
     ]  # fmt: skip
     assert f"{len(METHODS)} methods" in out
     monkeypatch.setattr("alkit.grid.NOTEBOOKS", Path("nowhere"))

@@ -174,8 +174,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_cycle_before(
         run(tiny(lr=1e30), tmp_path / "large")
     steps = Trainer._steps
 
-    def not_a_number(self: Trainer) -> torch.Tensor:
-        losses = steps(self)
+    def not_a_number(self: Trainer, rate: float) -> torch.Tensor:
+        losses = steps(self, rate)
         if (self.cycle, self.epoch) == (2, 1):
             losses[-1] = torch.nan
         return losses

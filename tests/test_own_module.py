@@ -34,6 +34,8 @@ STUDY = {**TINY, "methods": ["random", "second_guess"], "cycles": 2, "epochs": 1
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test adds is gone after it."""
     base.import_all()
+    for name in [name for name in sys.modules if name.startswith("my_")]:  # of another file's tests
+        del sys.modules[name]
     before = dict(METHODS), dict(base._STRATEGIES), list(methods._ADDED), list(sys.path), set(sys.modules)
     monkeypatch.setenv(FOLDERS, "")
     yield
