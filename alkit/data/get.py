@@ -47,7 +47,7 @@ def _bring(entry: DatasetEntry, root: Path | None) -> None:
     }
     reasons = []
     for way, bring in ways.items():
-        reason = attempt(entry.name, folder, bring, lambda: bool(entry.files(root)))
+        reason = attempt(archives[0].name, folder, bring, lambda: bool(entry.files(root)))
         if entry.files(root):
             return
         reasons.append(f"{way}: {reason}")
