@@ -294,6 +294,7 @@ def _rows_of_points(study: _Curves, title: str, width: float) -> Figure:
     note = (
         study.note()
         .replace("bands", "lines")
+        .replace("bars at the end:\n", "lines: ")
         .replace("thin lines: single", "small strokes: single")
         .replace("\n", "; ")
     )
