@@ -88,7 +88,7 @@ def processes(trial: str) -> list[psutil.Process]:
 def job(process: psutil.Process) -> str | None:
     """`kernel`, `notebook` (papermill) or `snakemake` for a process of `alkit.job`."""
     with suppress(psutil.Error):
-        line = process.cmdline()
+        line = [part for part in process.cmdline() if part != "-P"]
         return line[3] if line[1:3] == ["-m", "alkit.job"] and len(line) > 3 else None
     return None
 
