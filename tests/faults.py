@@ -105,8 +105,8 @@ def wait_until(condition: Callable[[], bool], seconds: float, step: float = 0.05
 def slim_notebook(name: str, folder: Path) -> None:
     """Write `folder`/NAME.ipynb: the kit's notebook up to the cell that runs, without its pictures."""
     content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
-    code = [i for i, cell in enumerate(content["cells"]) if cell["cell_type"] == "code"]
-    content["cells"] = content["cells"][: code[3] + 1]  # set-up, begin, parameters, run
+    wanted = ("kit-colab", "kit-setup", "kit-parameters", "kit-run")
+    content["cells"] = [cell for cell in content["cells"] if cell["id"] in wanted]
     path = folder / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content).replace("import notebook, plots", "import notebook"))
