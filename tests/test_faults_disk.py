@@ -181,7 +181,7 @@ def test_a_folder_removed_during_the_run_is_made_again(experiment: Experiment, w
 def test_a_study_removed_while_it_runs_is_said_in_one_line(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runner, "watch", lambda plan, _: shutil.rmtree(plan.folder))
+    monkeypatch.setattr(runner, "watch", lambda plan, *_: shutil.rmtree(plan.folder))
     assert main(["run", str(study), "--out", str(tmp_path), "--no-summary"]) == 2
     assert capsys.readouterr().err == (
         f"alkit: {tmp_path / 'faults'}: removed while its runs were at work; the command begins them anew\n"

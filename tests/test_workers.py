@@ -30,8 +30,17 @@ def by_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alkit.data.folder.worker_count", lambda: 3)
 
 
+@pytest.fixture(autouse=True)
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests left behind in this process is not looked at."""
+    monkeypatch.setattr(f"{__name__}.OTHERS", {child.pid for child in psutil.Process().children(recursive=True)})
+
+
+OTHERS: set[int] = set()
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [child for child in psutil.Process().children(recursive=True) if child.pid not in OTHERS]
 
 
 def odd_folder(root: Path) -> Path:
