@@ -30,6 +30,11 @@ NOT_REPRODUCED = (
         "`vae_beta` sets it: batch × latent times the default",
     ),
     NotReproduced(
+        ("PT4AL",), ("random",),
+        "the random arm is one training on 1,000 images drawn anew; other numbers of labels are set by hand",
+        "here the labelled set grows from cycle to cycle; each cycle starts from fresh weights, as the script does",
+    ),
+    NotReproduced(
         ("OO4AL",), ("vaal",),
         "the autoencoder is trained beside the classifier, step by step, on augmented labelled images; the main script "
         "that was released does not build it",

@@ -22,7 +22,8 @@ class Quirk:
     """One entry: where it was seen, what happens there, what happens here, and to which methods it applies.
 
     `parameter` is what the switch acts on. `methods`, `objectives` and `strategies` narrow the quirk to some rows
-    of the methods table (empty: no restriction); `datasets` to some data sets. `established` says how it is known.
+    of the methods table (empty: no restriction); `datasets` to some data sets. `other_arms` are (program, method) pairs
+    whose own script does it as we do. `established` says how it is known.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Quirk:
     objectives: tuple[str, ...] = ()
     strategies: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
+    other_arms: tuple[tuple[str, str], ...] = ()
     established: str = "read in the released program"
 
     def applies(self, method: Method, dataset: str) -> bool:
@@ -46,6 +48,10 @@ class Quirk:
             (self.datasets, dataset),
         ]
         return all(not allowed or value in allowed for allowed, value in wanted)
+
+    def seen(self, program: str | None, method: Method) -> bool:
+        """Whether the script that ran `method` in `program` does this (None: in any program)."""
+        return program is None or (program in self.programs and (program, method.id) not in self.other_arms)
 
     @property
     def applies_to(self) -> str:
@@ -115,6 +121,7 @@ _ENTRIES = [
         "warm_start", ("OO4AL", "LL4AL", "PT4AL"), "main script, cycle loop",
         "the weights carry over from cycle to cycle", "a fresh model each cycle",
         "initial weights of cycles after the first", methods=_MULTI_CYCLE,
+        other_arms=(("PT4AL", "random"),),  # a script of its own, which trains once, on 1,000 images
     ),
     Quirk(
         "lr_step_first", ("OO4AL", "LL4AL"), "training loop, scheduler.step() before the epoch",
@@ -132,7 +139,7 @@ _ENTRIES = [
         "ll_margin", objectives=("loss_prediction", "cross_entropy"),
     ),
     Quirk(
-        "detach_late", ("LL4AL", "TA-VAAL", "OO4AL"), "training loop, `epoch > EPOCHL`",
+        "detach_late", ("LL4AL", "Sequential GCN", "TA-VAAL", "OO4AL"), "training loop, `epoch > EPOCHL`",
         "features are detached from epoch 121", "from epoch 120",
         "ll_detach", objectives=_LOSS_MODULE,
     ),
@@ -274,7 +281,7 @@ def quirk_states(
         if not QUIRKS[name].applies(method, dataset):
             raise ConfigError(f"quirks: '{name}' does not apply to method '{method.id}' on data set '{dataset}'")
     return {
-        name: chosen.get(name, protocol == "released" and program in (None, *quirk.programs))
+        name: chosen.get(name, protocol == "released" and quirk.seen(program, method))
         for name, quirk in QUIRKS.items()
         if quirk.applies(method, dataset)
     }

@@ -121,6 +121,24 @@ def test_a_protocol_sets_every_quirk_that_applies_and_refuses_the_others_by_name
                 Experiment(method=method, dataset=dataset, quirks={name: True})
 
 
+@pytest.mark.parametrize(
+    ("program", "method", "quirk", "state"),
+    [
+        ("PT4AL", "pt4al", "warm_start", True),  # main.py loads the previous cycle's checkpoint
+        ("PT4AL", "random", "warm_start", False),  # main_random.py has no cycles
+        ("PT4AL", "random", "best_test_checkpoint", True),
+        ("OO4AL", "random", "warm_start", True),
+        ("Sequential GCN", "ll4al", "detach_late", True),  # `if epoch > epoch_loss`, EPOCHL = 120
+        ("Sequential GCN", "random", "warm_start", False),  # "create new instance for every cycle"
+        ("TA-VAAL", "ll4al", "lr_step_first", False),  # train_epoch, then schedulers.step()
+        ("Sequential GCN", "ll4al", "ranking_bce", False),
+        ("LL4AL", "ll4al", "first_cycle_drop_last", False),
+    ],
+)
+def test_a_program_s_arm_has_the_quirks_of_its_own_script(program: str, method: str, quirk: str, state: bool) -> None:
+    assert Experiment(method=method, protocol="released", program=program).quirk(quirk) is state
+
+
 def test_every_quirk_applies_to_some_run() -> None:
     somewhere = {
         name
