@@ -29,7 +29,7 @@ from alkit.words import counted
 SCHEMA = 1
 RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")
 CYCLE_COLUMNS = ("cycle", "labelled", "accuracy", "nll", "brier", "ece", "gap", "oe", "ace", "bins", "train_loss",
-                 "temperature", "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
+                 "ece_with_temperature", "oe_with_temperature", "temperature", "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
 SECONDS = ("train", "evaluate", "query")
 ENVIRONMENT = ("python", "torch", "device", "threads", "precision", "git_commit", "alkit")
 COLUMNS = (
@@ -289,7 +289,7 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
 
 
 _BINS = CYCLE_COLUMNS.index("bins")
-_NUMBERS = {*MEASURES, "train_loss", "temperature"}
+_NUMBERS = {*MEASURES, "train_loss", "temperature", "ece_with_temperature", "oe_with_temperature"}
 
 
 @cache

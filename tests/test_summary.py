@@ -161,6 +161,19 @@ def test_class_shares_are_of_what_was_bought(study: Path) -> None:
     assert shares["pool"].sum() == pytest.approx(1)
 
 
+def test_errors_with_a_method_s_own_temperature_stand_beside_those_without(study: Path, tmp_path: Path) -> None:
+    assert "ece_with_temperature" not in tables.calibration(summary.open_study(study))
+    copy = shutil.copytree(study, tmp_path / "copy")
+    for number, file in enumerate(sorted((copy / "random").glob("seed-*/result.json"))):
+        record = json.loads(file.read_text())
+        record["cycles"][-1] |= {"ece_with_temperature": 0.1 * number, "oe_with_temperature": 0.5}
+        file.write_text(json.dumps(record))
+    found = tables.calibration(summary.open_study(copy)).set_index("label")
+    assert found.loc["random", "ece_with_temperature"] == pytest.approx(0.05 * number)
+    assert found.loc["random", "oe_with_temperature sd"] == pytest.approx(0)
+    assert found.drop("random")["ece_with_temperature"].isna().all()
+
+
 def test_temperature_of_each_half_comes_from_the_other() -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, 400)

@@ -41,7 +41,8 @@ def is_it_calibrated(study: StudyFolder) -> None:
         "*gap*: mean confidence less accuracy. Above 0 the model is overconfident, below 0 underconfident; it needs no "
         "bins, and older records do not have it.",
         "*oe*: overconfidence error, what OO4AL's paper reports: bins that are too confident only, weighted by "
-        "their confidence. *ace*: ECE over bins of equally many images.",
+        "their confidence. *ace*: ECE over bins of equally many images. *…_with_temperature*: what a method that divides "
+        "its logits by a temperature has with it, where its program reports the model without.",
     )
     arrays = gathered(study)
     if not arrays:

@@ -155,16 +155,21 @@ def _baseline(study: StudyFolder) -> tuple[float, float]:
 def calibration(study: StudyFolder) -> pd.DataFrame:
     """Measures of calibration at the end of each run: mean and deviation over seeds; `bins` are those of ECE and OE."""
     runs, rows = per_run(study), []
+    ends = study.frame.loc[study.frame.groupby("path")["cycle"].idxmax()]
+    more = [name for name in WITH_TEMPERATURE if ends[name].notna().any()]
     for label in study.labels:
         part = runs[runs["label"] == label]
         row = {"label": label, "seeds": len(part), "labels": _range(part["labelled"])}
-        for name in CALIBRATION:
-            row |= {name: part[name].mean(), f"{name} sd": part[name].std(ddof=1)}
+        for name in [*CALIBRATION, *more]:
+            values = part[name] if name in part else ends.loc[ends["label"] == label, name]
+            row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
         rows.append(row | {"bins": bins_of(study, label)})
     return pd.DataFrame(rows)
 
 
 CALIBRATION = ("ece", "gap", "oe", "ace", "nll", "brier")
+WITH_TEMPERATURE = ("ece_with_temperature", "oe_with_temperature")
+"""Measured where a method has a temperature and its program reports the model without it."""
 
 
 def bins_of(study: StudyFolder, label: str | None = None) -> str:
