@@ -6,6 +6,7 @@ alone, by one rule, so no sentence of the README is written by hand.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 from alkit import published
 from alkit.statistics import PairedTest, paired_test
 from alkit.summary.study import open_study
+from alkit.words import counted
 
 SMALLER_IS_BETTER = {"ece", "nll", "brier", "oe"}
 POINTS = {"accuracy", "overconfidence"}  # fractions shown as hundredths
@@ -24,8 +26,8 @@ POINTS = {"accuracy", "overconfidence"}  # fractions shown as hundredths
 class Claim:
     """`ahead` should be better than `behind` by `measure` at the study's last number of labels (or `labelled`).
 
-    `says` is the paper's claim; `setting` what we ran; `cannot` what the row cannot say. `measure` is a column of the
-    records, or `overconfidence`: mean confidence − accuracy, where it is above 0.
+    `says` is the paper's claim; `setting` what we ran, `brief` the same in few words; `cannot` what the row cannot say.
+    `measure` is a column of the records, or `overconfidence`: mean confidence − accuracy, where it is above 0.
     """
 
     says: str
@@ -34,38 +36,49 @@ class Claim:
     ahead: str
     behind: str
     setting: str
+    brief: str
     cannot: str
     measure: str = "accuracy"
     labelled: int | None = None
 
 
-_SCALED = "CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs"
-_FEW = "Larger networks, and the papers' 10,000 labels"
+_MIXED = "Training on mixtures (Cross-Mix-and-Mix) raises accuracy"
+_FIRST = "PT4AL's first labels are better than random ones"
+_SCALED = ("CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs", "CIFAR-10, 1,500 labels, 120 epochs",
+           "Larger networks, and the papers' 10,000 labels")  # fmt: skip
+_FEATURES = "Features learned on the same images without labels"
+
+
+def _epochs(number: int) -> tuple[str, str, str]:
+    return (f"CIFAR-10, ResNet-10, 1,000 labels, {number} epochs", f"CIFAR-10, 1,000 labels, {number} epochs",
+            _SCALED[2])  # fmt: skip
+
 
 CLAIMS = (
-    Claim("Cross-Mix-and-Mix training raises accuracy", "OO4AL", "cifar10_scaled", "cmam", "random", _SCALED, _FEW),
-    Claim("Ranked Margin Sampling asks for better images", "OO4AL", "cifar10_scaled", "oo4al", "cmam", _SCALED, _FEW),
-    Claim("Both together beat random", "OO4AL", "cifar10_scaled", "oo4al", "random", _SCALED, _FEW),
-    Claim("The model is less overconfident", "OO4AL", "cifar10_scaled", "oo4al", "random", _SCALED, _FEW,
+    Claim(_MIXED, "OO4AL", "cifar10_scaled", "cmam", "random", *_SCALED),
+    Claim("Ranked Margin Sampling asks for better images", "OO4AL", "cifar10_scaled", "oo4al", "cmam", *_SCALED),
+    Claim("Both together beat random", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED),
+    Claim("The model is less overconfident", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED,
           measure="overconfidence"),
-    Claim("Cross-Mix-and-Mix training raises accuracy", "OO4AL", "cifar10_epochs", "cmam_30", "random_30",
-          "CIFAR-10, 1,000 labels, 30 epochs", _FEW),
-    Claim("Cross-Mix-and-Mix training raises accuracy", "OO4AL", "cifar10_epochs", "cmam_240", "random_240",
-          "CIFAR-10, 1,000 labels, 240 epochs", _FEW),
+    Claim(_MIXED, "OO4AL", "cifar10_epochs", "cmam_30", "random_30", *_epochs(30)),
+    Claim(_MIXED, "OO4AL", "cifar10_epochs", "cmam_240", "random_240", *_epochs(240)),
     Claim("PT4AL beats random", "PT4AL", "cifar10_pt4al_scaled", "pt4al", "random",
-          "CIFAR-10, a pool of 10,000, ResNet-10", "The paper's pool of 50,000, and its network"),
-    Claim("PT4AL's first labels are better than random ones", "PT4AL", "cifar10_pt4al_scaled", "pt4al_cold_start",
-          "random", "CIFAR-10, a pool of 10,000, ResNet-10, 200 labels", "The paper's 1,000 of 50,000", labelled=200),
+          "CIFAR-10, a pool of 10,000, ResNet-10", "CIFAR-10", "The paper's pool of 50,000, and its network"),
+    Claim(_FIRST, "PT4AL", "cifar10_pt4al_scaled", "pt4al_cold_start", "random",
+          "CIFAR-10, a pool of 10,000, ResNet-10, 200 labels", "CIFAR-10, 200 labels", "The paper's 1,000 of 50,000",
+          labelled=200),
     Claim("PT4AL beats random", "PT4AL", "fashion_mnist_pt4al", "pt4al", "random",
-          "Fashion-MNIST, ResNet-10, 1,000 labels", "Photographs"),
-    Claim("PT4AL's first labels are better than random ones", "PT4AL", "digits_cold_start", "pt4al_cold_start",
-          "random_first", "handwritten digits, 28 labels", "Photographs: digits look alike upside down"),
+          "Fashion-MNIST, ResNet-10, 1,000 labels", "Fashion-MNIST, 1,000 labels", "Photographs"),
+    Claim(_FIRST, "PT4AL", "digits_cold_start", "pt4al_cold_start", "random_first",
+          "handwritten digits, ResNet-10, 28 labels", "handwritten digits, 28 labels",
+          "Photographs: digits look alike upside down"),
     Claim("TypiClust beats random from no labels", "TypiClust", "cifar10_features_empty", "typiclust", "random",
-          "CIFAR-10, fixed features, linear model", "Features learned on the same images without labels"),
+          "CIFAR-10, fixed features, linear model", "CIFAR-10, fixed features", _FEATURES),
     Claim("ProbCover beats random from no labels", "ProbCover", "cifar10_features_empty", "probcover", "random",
-          "CIFAR-10, fixed features, linear model", "Features learned on the same images without labels"),
+          "CIFAR-10, fixed features, linear model", "CIFAR-10, fixed features", _FEATURES),
     Claim("Margin beats random", "Scheffer et al.", "cifar10_features", "margin", "random",
-          "CIFAR-10, fixed features, linear model, to 1,000 labels", "Networks trained from the images"),
+          "CIFAR-10, fixed features, linear model, to 1,000 labels", "CIFAR-10, fixed features, 1,000 labels",
+          "Networks trained from the images"),
 )  # fmt: skip
 
 
@@ -112,27 +125,46 @@ def difference(claim: Claim, test: PairedTest | None) -> str:
     return f"{signed(test.mean_difference)}{unit} ({signed(low)} to {signed(high)}; {seeds})"
 
 
+def _verdicts(frames: dict[str, pd.DataFrame]) -> list[tuple[Claim, PairedTest | None, str]]:
+    tests = [(claim, tested(claim, frames[claim.study]) if claim.study in frames else None) for claim in CLAIMS]
+    return [(claim, test, verdict(test)) for claim, test in tests]
+
+
+def verdicts_sentence(frames: dict[str, pd.DataFrame]) -> str:
+    """What stands at the top of the README: how many claims hold, and how many do not."""
+    counts = Counter(said for _, _, said in _verdicts(frames))
+    told = f"{counts['holds']} hold, {counts['does not']} do not, {counts['not shown']} could not be shown"
+    waiting = f", {counts['not run']} were not run yet" if counts["not run"] else ""
+    return (
+        f"**Of {len(CLAIMS)} claims of papers, in smaller studies than theirs, {told}{waiting}** "
+        "([which](#what-we-reproduced-and-what-not)). None was run at a paper's full size ([limits](#limits))."
+    )
+
+
 def claims_table(frames: dict[str, pd.DataFrame]) -> str:
-    """The README's table: claim, study, our difference with its interval, verdict."""
-    lines = ["| the paper says | we ran | difference (95% interval) | verdict |", "| --- | --- | --- | --- |"]
-    for claim in CLAIMS:
-        test = tested(claim, frames[claim.study]) if claim.study in frames else None
-        lines.append(f"| {claim.says} ({claim.paper}) | {claim.setting} | {difference(claim, test)} "
-                     f"| **{verdict(test)}** |")  # fmt: skip
-    return "\n".join(lines)
+    """The README's table of what was run, our difference with its interval, the verdict; then what was not run."""
+    head = "| the paper says | we ran | difference (95% interval; seeds) | verdict |"
+    lines, missing = [head, "| --- | --- | --- | --- |"], 0
+    for claim, test, said in _verdicts(frames):
+        if said == "not run":
+            missing += 1
+        else:
+            gap = difference(claim, test).replace(" points", "").replace(" seeds)", ")")
+            lines.append(f"| {claim.says} ({claim.paper}) | {claim.brief} | {gap} | **{said}** |")
+    waiting = ["", f"Not run yet: {counted(missing, 'more claim')} ([results.md](docs/results.md))."] if missing else []
+    return "\n".join([*lines, *waiting])
 
 
 def results_table(frames: dict[str, pd.DataFrame], published: Path) -> str:
     """The page's table: also the two arms, the study's folder, and what the row cannot say."""
     head = "| the paper says | arms | measure | study | difference (95% interval) | verdict | it cannot speak of |"
     lines = [head, "|" + " --- |" * 7]
-    for claim in CLAIMS:
-        test = tested(claim, frames[claim.study]) if claim.study in frames else None
+    for claim, test, said in _verdicts(frames):
         link = f"[`{claim.study}`](../outputs/published/{claim.study})"
         study = link if (published / claim.study).is_dir() else f"`{claim.study}`"
         lines.append(
             f"| {claim.says} ({claim.paper}) | `{claim.ahead}`, `{claim.behind}` | {claim.measure} | {study}: "
-            f"{claim.setting} | {difference(claim, test)} | **{verdict(test)}** | {claim.cannot} |"
+            f"{claim.setting} | {difference(claim, test)} | **{said}** | {claim.cannot} |"
         )
     return "\n".join(lines)
 

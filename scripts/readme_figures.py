@@ -15,9 +15,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-from claims import cells, cells_sentence, cells_table, claims_table, results_table
+from claims import cells, cells_sentence, cells_table, claims_table, results_table, verdicts_sentence
 
 from alkit.data import DATASETS
+from alkit.data.registry import get_entry
 from alkit.methods import METHODS
 from alkit.records import load_runs
 from alkit.words import counted
@@ -107,7 +108,8 @@ def picture(frames: dict[str, pd.DataFrame]) -> tuple[str, pd.DataFrame | None]:
     part = frame[frame["method"] != "whole_dataset"]
     seeds = part["seed"].nunique()
     words = f"Test accuracy against labels: {part['label'].nunique()} methods, {seeds} seeds, study {name}"
-    return f"[![{words}](docs/{name}.png)](docs/results.md)", frame
+    images = get_entry(str(part["dataset"].iloc[0])).title
+    return f"[![{words}](docs/{name}.png)](docs/results.md)\n\n*{images}*", frame
 
 
 def draw(frame: pd.DataFrame, path: Path) -> None:
@@ -138,6 +140,7 @@ def pages(folders: list[Path]) -> dict[Path, str]:
     shown = {name: frame for name, frame in frames.items() if has_column(frame)}
     parts = {
         README: {
+            "verdicts": verdicts_sentence(frames),
             "picture": picture(frames)[0],
             "claims": claims_table(frames),
             "cells": cells_sentence(own),
