@@ -29,7 +29,8 @@ from alkit.words import counted
 SCHEMA = 1
 RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")
 CYCLE_COLUMNS = ("cycle", "labelled", "accuracy", "nll", "brier", "ece", "gap", "oe", "ace", "bins", "train_loss",
-                 "ece_with_temperature", "oe_with_temperature", "temperature", "reveals_within_cycle", "query_sha256", "class_counts")  # fmt: skip
+                 "ece_with_temperature", "oe_with_temperature", "temperature", "reveals_within_cycle", "query_sha256",
+                 "class_counts")  # fmt: skip
 SECONDS = ("train", "evaluate", "query")
 ENVIRONMENT = ("python", "torch", "device", "threads", "precision", "git_commit", "alkit")
 COLUMNS = (

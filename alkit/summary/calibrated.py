@@ -40,9 +40,10 @@ def is_it_calibrated(study: StudyFolder) -> None:
         "confidence. It grows with the number of bins where images are few, so only equal *bins* compare.",
         "*gap*: mean confidence less accuracy. Above 0 the model is overconfident, below 0 underconfident; it needs no "
         "bins, and older records do not have it.",
-        "*oe*: overconfidence error, what OO4AL's paper reports: bins that are too confident only, weighted by "
-        "their confidence. *ace*: ECE over bins of equally many images. *…_with_temperature*: what a method that divides "
-        "its logits by a temperature has with it, where its program reports the model without.",
+        "*oe*: overconfidence error, what OO4AL's paper reports: only bins that are too confident count, each "
+        "weighted by its confidence. *ace*: ECE over bins of equally many images.",
+        "*…_with_temperature*: some methods divide their logits by a temperature, but their program reports the model "
+        "without it; these columns are the model with it.",
     )
     arrays = gathered(study)
     if not arrays:
