@@ -203,7 +203,9 @@ def run_study(options: argparse.Namespace) -> int:
     if options.dry_run:
         from alkit.dry_run import show
 
-        show(plan, options.rerun, images_now)
+        places = runner.count_gpus() * (options.runs_per_gpu or 1)
+        threads = max(run.experiment.threads or 1 for run in plan.runs)
+        show(plan, options.rerun, images_now, None if options.profile else places or max(1, cores // threads))
         return 0
     runs = options.runs_per_gpu or (4 if all(run.experiment.width < 32 for run in plan.runs) else 1)
     if runs > 1 and not runner.count_gpus():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alkit import grid, study_check
 from alkit.config import Experiment
 from alkit.data.registry import get_entry
-from alkit.errors import DataError
+from alkit.errors import AlkitError, DataError
 from alkit.progress import read_mapping
 from alkit.runner import aligned
-from alkit.words import counted
+from alkit.words import counted, duration
+from alkit.words import size as bytes_text
 
 MOST_LINES = 12
 """Runs of which each gets a line; of more there is a table."""
@@ -22,23 +24,31 @@ SAMPLE = 200
 """Files of a folder that are decoded to see whether they are images."""
 
 
-def show(plan: grid.Plan, rerun: Iterable[str], images_of: grid.ImagesOf) -> None:
-    """Print what the command would do. Raises the `AlkitError` that it would raise, and one for a broken image."""
+def show(plan: grid.Plan, rerun: Iterable[str], images_of: grid.ImagesOf, at_once: int | None = None) -> None:
+    """Print what the command would do. Raises the `AlkitError` that it would raise, and one for a broken image.
+
+    `at_once` runs fit on this machine side by side; None where runs go elsewhere, and a time of here says nothing.
+    """
     again = set(rerun)
     for run in plan.runs:
         if run.label not in again:
             grid.refuse_changed(run)
     print(*(f"{line}\n" for line in decode_samples(plan)), sep="", end="")
     stale = study_check.check_folder(plan, again, images_of)
+    needs, note = needs_of(plan, again, at_once is not None)
     if len(plan.runs) <= MOST_LINES:
         for run in plan.runs:
             state = "anew" if run.label in again else "finished" if run.finished else "to run"
             print(f"{state:9} {run.name}")
     else:
-        print(table(plan, again))
+        print(table(plan, again, needs))
     for path in stale:
         print(f"anew      {path.relative_to(plan.folder)}, of other images")
     print(f"{len(to_do(plan, again))} of {counted(len(plan.runs), 'run')} to do, in {plan.folder}")
+    if needs and at_once is not None:
+        print(together(needs, at_once))
+    if note:
+        print(note)
 
 
 def to_do(plan: grid.Plan, again: set[str]) -> list[grid.GridRun]:
@@ -77,37 +87,82 @@ def _decode_sample(experiment: Experiment) -> str | None:
     return f"images    {what} decoded{skipped}, in {counted(len(listing.class_names), 'class', 'classes')}"
 
 
-# --- a large study --------------------------------------------------------------------------------------------------
+# --- time and disk --------------------------------------------------------------------------------------------------
 
 
-def table(plan: grid.Plan, again: set[str]) -> str:
-    """A row a label: how many runs are finished and to do, of what length, and what those to do need.
+@dataclass(frozen=True)
+class Need:
+    """What the runs of a label that are to do need: how many, and hours and bytes of each."""
 
-    Time and disk are those of a finished run of the label, else of the study, by epochs times labels; a run's own
-    processor or GPU is meant, so that several at once need less.
+    runs: int
+    hours: float
+    size: float
+
+
+def needs_of(plan: grid.Plan, again: set[str], here: bool) -> tuple[dict[str, Need], str]:
+    """What the runs to do need, by label, and a line if that cannot be told; `PRETEXT` is what they wait for.
+
+    From a finished run of the label where there is one, by epochs times labels; else, where the runs are made `here`,
+    from a few training steps. A run's own processor or GPU is meant, so that several at once need less.
     """
-    costs = {run.label: cost for run in plan.runs if run.finished and (cost := cost_of(run))}
-    rows = [["method", "finished", "to run", "cycles", "labels", "epochs a cycle", "hours", "MB"]]
+    from alkit.estimate import Rates
+
+    needs, rates, left = {}, Rates(), to_do(plan, again)
+    finished = {run.label: cost for run in plan.runs if run.finished and (cost := cost_of(run))}
+    try:
+        for label in dict.fromkeys(run.label for run in left):
+            runs = [run for run in left if run.label == label]
+            first = runs[0].experiment
+            if label in finished:
+                hours, size = (work(first) * each for each in finished[label])
+            elif here:
+                seconds, size = rates.of_run(first)
+                hours = seconds / 3600
+            else:
+                continue
+            needs[label] = Need(len(runs), hours, size)
+        jobs = {run.pretext: run.experiment for run in left if run.pretext}
+        jobs = {key: one for key, one in jobs.items() if not (plan.folder / "pretext" / f"{key}.npz").exists()}
+        if here and jobs:
+            seconds, size = rates.of_pretext(next(iter(jobs.values())))
+            needs[PRETEXT] = Need(len(jobs), seconds / 3600, size)
+    except (AlkitError, RuntimeError) as error:  # its GPU, or the memory for a step, is not here
+        return {}, f"how long: not known here ({str(error).splitlines()[0]})"
+    return needs, ""
+
+
+PRETEXT = "pretext task"
+
+
+def together(needs: dict[str, Need], at_once: int) -> str:
+    """The line on all runs: shared out over `at_once` places, but no less than the longest of them."""
+    hours = sum(need.runs * need.hours for need in needs.values()) / at_once
+    longest = max(need.hours for need in needs.values())
+    size = bytes_text(sum(need.runs * need.size for need in needs.values()))
+    beside = f", {counted(at_once, 'run')} at a time" if at_once > 1 else ""
+    return (
+        f"about {duration(max(hours, longest))} on this machine{beside}, and {size} of disk "
+        "(a rough figure, from a few training steps or from finished runs)"
+    )
+
+
+def table(plan: grid.Plan, again: set[str], needs: dict[str, Need]) -> str:
+    """A row a label: how many runs are finished and to do, of what length, and what those to do need."""
+    rows = [["method", "finished", "to run", "cycles", "labels", "epochs a cycle", "time", "disk"]]
     left = to_do(plan, again)
-    total = [0.0, 0.0]
     for label in plan.labels:
-        runs = [run for run in left if run.label == label]
+        count = sum(run.label == label for run in left)
         first = next(run for run in plan.runs if run.label == label).experiment
         last = first.initial + (first.cycle_count - 1) * first.budget
         labels = (
             "all" if first.row.whole_pool else f"{first.initial:,} to {last:,}" if last > first.initial else f"{last:,}"
         )
-        cost = costs.get(label) or next(iter(costs.values()), None)
-        need = [work(first) * len(runs) * each for each in cost] if cost else []
-        total = [one + more for one, more in zip(total, need or [0.0, 0.0], strict=True)]
-        rows.append([label, str(sum(run.label == label for run in plan.runs) - len(runs)), str(len(runs)),
-                     str(first.cycle_count), labels, str(first.epochs), *_shown(need)])  # fmt: skip
-    done = len(plan.runs) - len(left)
-    rows.append(["together", str(done), str(len(left)), "", "", "", *_shown(total if costs else [])])
-    note = (
-        "" if costs else "\nHours and MB are known when the first run is finished: `--seeds N --methods ONE` runs one."
-    )
-    return aligned(rows, right=range(1, 8)) + note
+        rows.append([label, str(sum(run.label == label for run in plan.runs) - count), str(count),
+                     str(first.cycle_count), labels, str(first.epochs), *_shown(needs.get(label))])  # fmt: skip
+    if PRETEXT in needs:
+        rows.append([PRETEXT, "", str(needs[PRETEXT].runs), "", "", "", *_shown(needs[PRETEXT])])
+    rows.append(["together", str(len(plan.runs) - len(left)), str(len(left)), "", "", "", *_sum(needs)])
+    return aligned(rows, right=range(1, 8))
 
 
 def work(experiment: Experiment) -> float:
@@ -117,15 +172,22 @@ def work(experiment: Experiment) -> float:
 
 
 def cost_of(run: grid.GridRun) -> tuple[float, float] | None:
-    """Hours and MB a trained image of a finished run; None where its record does not tell."""
+    """Hours and bytes a trained image of a finished run; None where its record does not tell."""
     cycles: Any = read_mapping(run.folder / "result.json").get("cycles")
     try:
         seconds = sum(sum(cycle["seconds"].values()) for cycle in cycles)
         size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-        return seconds / 3600 / work(run.experiment), size / 1e6 / work(run.experiment)
+        return seconds / 3600 / work(run.experiment), size / work(run.experiment)
     except (TypeError, KeyError, AttributeError, OSError):
         return None
 
 
-def _shown(need: list[float]) -> list[str]:
-    return [f"{value:,.1f}" for value in need] or ["", ""]
+def _shown(need: Need | None) -> list[str]:
+    return ["", ""] if need is None else [duration(need.runs * need.hours), bytes_text(need.runs * need.size)]
+
+
+def _sum(needs: dict[str, Need]) -> list[str]:
+    if not needs:
+        return ["", ""]
+    hours, size = (sum(need.runs * getattr(need, name) for need in needs.values()) for name in ("hours", "size"))
+    return [duration(hours), bytes_text(size)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from collections.abc import Sequence
@@ -40,3 +41,23 @@ def shown(value: object) -> str:
         return short.repr(value)
     except ValueError:  # a whole number of thousands of digits
         return f"a value of type {type(value).__name__}"
+
+
+def duration(hours: float) -> str:
+    """Hours as minutes below one, as days from two days on, as years from two years on: `25 min`, `1.9 h`."""
+    for unit, name in ((24 * 365, "years"), (24, "days")):
+        if hours >= 2 * unit:
+            return f"{_short(hours / unit)} {name}"
+    return f"{_short(hours)} h" if hours >= 1 else f"{math.ceil(60 * hours)} min"
+
+
+def size(number: float) -> str:
+    """Bytes as `30 MB`, `2.4 GB`, `1.1 TB`."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB")):
+        if number >= unit:
+            return f"{_short(number / unit)} {name}"
+    return f"{number / 1e6:,.0f} MB"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

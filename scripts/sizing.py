@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from alkit.config import Experiment, Study
 from alkit.data.imbalance import pool_counts
 from alkit.data.registry import get_entry
+from alkit.estimate import pretext_work, work_of
 from alkit.models import build_network
 from alkit.models.dropout import set_generator
 from alkit.models.vaal import VAE
 from alkit.objectives import OBJECTIVES, Batch, objective_of
-from alkit.strategies.vaal import step_count
+from alkit.words import duration
+from alkit.words import size as bytes_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
@@ -53,8 +54,7 @@ def _measured() -> tuple[str, float, float]:
 CARD, TFLOPS, STEP_SECONDS = _measured()
 GPUS, SEEDS = (1, 8, 64), (10, 1000)
 CALTECH = (8_677, 101)  # images in 101 classes, before the split
-NOTEBOOK, RECORD = 300_000, 1_200  # bytes: an executed notebook; a cycle in result.json
-BATCH, PASS = 2, 512  # images to count with; images that a network is passed at once when nothing is learnt
+BATCH = 2  # images to count with
 
 
 @dataclass(frozen=True)
@@ -143,41 +143,23 @@ def vaal_flops(shape: tuple[int, int, int], latent: int, width: int, conditional
 
 def cost_of(experiment: Experiment) -> Cost:
     """A run's cost: training, evaluation, scoring, VAAL's networks; its pretext task where it needs one."""
-    images, row = images_of(experiment), experiment.row
+    images = images_of(experiment)
     train, forward, parameters = flops_an_image(experiment, images)
-    bayesian = not experiment.model.startswith("resnet")  # whose posterior samples differ in all layers
-    cycles, samples = experiment.cycle_count, experiment.posterior_samples
-    flops = steps = disk = 0.0
-    for cycle in range(cycles):
-        labelled = images.pool if row.whole_pool else experiment.initial + cycle * experiment.budget
-        flops += labelled * experiment.epochs * train
-        steps += max(1, labelled // experiment.batch_size) * experiment.epochs
-        passed = [(images.test, samples if bayesian else 1)]
-        if cycle < cycles - 1:
-            unlabelled = images.pool - labelled - experiment.validation_size
-            candidates = min(experiment.subset or unlabelled, unlabelled)
-            passed.append((candidates, samples if bayesian and "posterior" in row.needs else 1))
-            disk += 8 * candidates + 8 * experiment.budget
-            if row.strategy in ("vaal", "ta_vaal"):
-                number = step_count(labelled, candidates, experiment.vae_epochs, experiment.batch_size)
-                conditional = row.strategy == "ta_vaal"
-                an_image = vaal_flops(images.shape, experiment.vae_latent, experiment.vae_width, conditional)
-                flops += number * 2 * experiment.batch_size * an_image
-                steps += 2 * number
-        for count, times in passed:
-            flops += count * times * forward
-            steps += math.ceil(count / PASS) * times
-    disk += 11 * images.test * cycles + 2 * images.test * images.classes + RECORD * cycles + NOTEBOOK
-    return Cost(flops, steps, disk, 2 * 8 * parameters)  # weights and momentum, and the checkpoint before
+    work = work_of(experiment, images.pool, images.test, images.classes)
+    flops = work.trained * train + work.passed * forward
+    if work.vaal:
+        conditional = experiment.row.strategy == "ta_vaal"
+        flops += work.vaal * vaal_flops(images.shape, experiment.vae_latent, experiment.vae_width, conditional)
+    steps = work.steps + work.batches + work.vaal_steps
+    return Cost(flops, steps, work.disk, 2 * 8 * parameters)  # weights and momentum, and the checkpoint before
 
 
 def pretext_cost(experiment: Experiment) -> Cost:
-    """A pretext task of four views, once a seed; two passes an epoch: to train, and to see how good it is."""
+    """A pretext task, once a seed."""
     images = images_of(experiment)
     train, forward, _ = flops_an_image(experiment, images)
-    views = 4 * images.pool * experiment.pretext_epochs
-    steps = experiment.pretext_epochs * images.pool / experiment.pretext_batch_size
-    return Cost(views * (train + forward), steps, 20 * images.pool)
+    work = pretext_work(experiment, images.pool)
+    return Cost(work.trained * train + work.passed * forward, work.steps, work.disk)
 
 
 @dataclass(frozen=True)
@@ -218,30 +200,11 @@ def table(sizes: list[Sized]) -> str:
     head += [f"disk, {seeds:,} seeds" for seeds in SEEDS]
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for one in sizes:
-        cells = [f"`{one.name}`", str(len(one.jobs)), time(sum(one.jobs)), time(max(one.jobs))]
-        cells += [time(one.hours(gpus, seeds)) for seeds in SEEDS for gpus in GPUS]
+        cells = [f"`{one.name}`", str(len(one.jobs)), duration(sum(one.jobs)), duration(max(one.jobs))]
+        cells += [duration(one.hours(gpus, seeds)) for seeds in SEEDS for gpus in GPUS]
         cells += [bytes_of(one.disk * seeds) for seeds in SEEDS]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def hours(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def time(value: float) -> str:
-    """Hours: as minutes below one, as days from two days on, as years from two years on."""
-    for unit, name in ((24 * 365, "years"), (24, "days")):
-        if value >= 2 * unit:
-            return f"{hours(value / unit)} {name}"
-    return f"{hours(value)} h" if value >= 1 else f"{math.ceil(60 * value)} min"
-
-
-def bytes_of(value: float) -> str:
-    for unit, name in ((1e12, "TB"), (1e9, "GB")):
-        if value >= unit:
-            return f"{hours(value / unit)} {name}"
-    return f"{value / 1e6:,.0f} MB"
 
 
 def flops_table(paths: list[Path]) -> str:

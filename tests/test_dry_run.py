@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from conftest import TINY
 from photographs import photographs
 from synthetic_study import write_run
 
-from alkit import Experiment, Study, dry_run, grid
+from alkit import Experiment, Study, dry_run, estimate, grid
 from alkit.cli import main
 from alkit.errors import ConfigError
 from alkit.summary.study import title_of
@@ -66,8 +67,11 @@ def test_a_study_finds_its_images_beside_it_from_anywhere(
     photographs(tmp_path / "mine" / "images", {"a": 20, "b": 20})
     monkeypatch.chdir("/")
     said = dry(write(tmp_path / "mine" / "s.yaml", data_root="images", **OWN), capsys)
-    assert said.splitlines() == ["images    all 40 files decoded, in 2 classes", "to run    random, seed 0",
-                                 f"1 of 1 run to do, in {tmp_path}/mine/out/s"]  # fmt: skip
+    assert said.splitlines()[:3] == ["images    all 40 files decoded, in 2 classes", "to run    random, seed 0",
+                                     f"1 of 1 run to do, in {tmp_path}/mine/out/s"]  # fmt: skip
+    assert re.fullmatch(
+        r"about 1 min on this machine.*, and \d+ MB of disk \(a rough figure, .*\)", said.splitlines()[3]
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,24 +114,75 @@ def test_of_many_images_a_sample_is_decoded(
 # --- a large study ---------------------------------------------------------------------------------------------------
 
 
-def test_a_large_study_is_a_table_with_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content = {**TINY, "methods": ["random", "margin"], "seeds": list(range(10))}
-    said = dry(write(tmp_path / "s.yaml", **content), capsys)
-    assert len(said.splitlines()) == 7
-    assert "Hours and MB are known when the first run is finished" in said
-    plan = grid.make_plan(tmp_path / "s.yaml", tmp_path / "out")
+def large(tmp_path: Path, **more: Any) -> Path:
+    return write(tmp_path / "s.yaml", **{**TINY, "methods": ["random", "margin"], "seeds": list(range(10)), **more})
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, train: float, forward: float) -> None:
+    """Seconds to train on an image, and to pass one, in place of this machine's."""
+    monkeypatch.setattr(estimate, "_timed", lambda *_: (train, forward))
+
+
+def rows_of(said: str) -> dict[str, list[str]]:
+    return {line.split("  ")[0]: re.split(r"  +", line) for line in said.splitlines()}
+
+
+def test_a_large_study_is_a_table_with_what_it_needs_before_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 0.036, 0.0)
+    said = dry(large(tmp_path, cycles=2, initial=20, budget=10, epochs=20), capsys)
+    rows = rows_of(said)
+    # 50 labels × 20 epochs × 0.036 s and 10 s to start: 46 s a run, of which there are ten a method
+    assert rows["random"][1:-1] == ["0", "10", "2", "20 to 30", "20", "8 min"]
+    assert rows["together"][1:-1] == ["0", "20", "16 min"]
+    assert re.search(r"^about (8|16) min on this machine", said, re.MULTILINE)
+
+
+def test_a_finished_run_tells_more_than_timed_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 3600.0, 0.0)
+    plan = grid.make_plan(large(tmp_path), tmp_path / "out")
     write_run(plan.runs[0].folder, plan.runs[0].experiment, arrays=False)
     cost = dry_run.cost_of(plan.runs[0])
     assert cost is not None
-    # 20 labels, then 30, two epochs each
-    assert dry_run.work(plan.runs[0].experiment) == 100
-    rows = {line.split()[0]: line.split() for line in dry_run.table(plan, set()).splitlines()}
-    assert rows["random"][1:4] == ["1", "9", "2"]
-    assert rows["margin"][1:4] == ["0", "10", "2"]
-    assert rows["together"][1:3] == ["1", "19"]
-    assert float(rows["together"][-1]) == pytest.approx(19 * 100 * cost[1], abs=0.06)
-    anew = {line.split()[0]: line.split() for line in dry_run.table(plan, {"random"}).splitlines()}
-    assert anew["random"][1:3] == ["0", "10"]
+    assert dry_run.work(plan.runs[0].experiment) == 100, "20 labels, then 30, two epochs each"
+    needs, _ = dry_run.needs_of(plan, set(), here=True)
+    assert needs["random"] == dry_run.Need(9, 100 * cost[0], 100 * cost[1])
+    assert needs["margin"].hours > 50, "no run of it has finished: by steps"
+    rows = rows_of(dry_run.table(plan, set(), needs))
+    assert (rows["random"][1:3], rows["margin"][1:3]) == (["1", "9"], ["0", "10"])
+    assert rows_of(dry_run.table(plan, {"random"}, needs))["random"][1:3] == ["0", "10"]
+    assert dry_run.needs_of(plan, set(), here=False)[0].keys() == {"random"}, "runs on a cluster are not timed here"
+
+
+def test_what_a_run_waits_for_is_counted_and_a_gpu_that_is_not_here_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(monkeypatch, 1e-3, 0.0)
+    plan = grid.make_plan(large(tmp_path, methods=["pt4al"], pretext_epochs=2), tmp_path / "out")
+    needs, _ = dry_run.needs_of(plan, set(), here=True)
+    pool = estimate.pool_facts(plan.runs[0].experiment)[0]
+    assert needs[dry_run.PRETEXT].runs == 10
+    assert needs[dry_run.PRETEXT].hours == pytest.approx((10 + 4 * pool * 2 * 1e-3) / 3600)
+    monkeypatch.undo()
+    plan = grid.make_plan(large(tmp_path, device="cuda:7"), tmp_path / "out")
+    assert dry_run.needs_of(plan, set(), here=True)[1].startswith("how long: not known here (device: 'cuda:7' is not")
+
+
+@pytest.mark.parametrize("more", [{}, {"method": "vaal", "vae_width": 8}, {"model": "mc_dropout_cnn"}])
+def test_real_steps_are_timed_in_a_moment(more: dict[str, Any]) -> None:
+    seconds, size = estimate.Rates().of_run(Experiment(**{**SMALL, "cycles": 2, "epochs": 1, "vae_epochs": 1, **more}))
+    assert estimate.START < seconds < estimate.START + 600
+    assert size > estimate.NOTEBOOK
+
+
+def test_all_runs_together_are_shared_out_but_take_no_less_than_the_longest() -> None:
+    needs = {"a": dry_run.Need(4, 1.0, 1e6), "b": dry_run.Need(1, 3.0, 1e6)}
+    said = [dry_run.together(needs, at_once) for at_once in (1, 2, 7)]
+    assert [line.split(" on ")[0] for line in said] == ["about 7 h", "about 3.5 h", "about 3 h"]
+    assert "7 runs at a time, and 5 MB of disk" in said[2]
 
 
 def test_a_study_of_images_that_are_not_there_says_where_it_looked(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alkit import Experiment
+from alkit.estimate import NOTEBOOK, RECORD
 from alkit.files import write_npz
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ def test_disk_is_that_of_the_files(tmp_path: Path) -> None:
     for name, arrays in (("queries", queries), ("predictions", predictions)):
         write_npz(tmp_path / name, arrays)
     measured = sum(path.stat().st_size for path in tmp_path.iterdir())
-    told = sizing.cost_of(experiment).disk - sizing.NOTEBOOK - 10 * sizing.RECORD
+    told = sizing.cost_of(experiment).disk - NOTEBOOK - 10 * RECORD
     assert told == pytest.approx(measured, rel=0.03)
 
 
