@@ -189,7 +189,7 @@ def test_methods_and_seeds_choose_a_part_or_add_to_the_study(ask: Ask, tmp_path:
     def runs(*arguments: str) -> list[str]:
         status, out, _ = ask("run", "study.yaml", "--dry-run", *arguments)
         assert status == 0
-        return [line.removeprefix("to run").strip() for line in out.splitlines()[:-1]]
+        return [line.removeprefix("to run").strip() for line in out.splitlines() if line.startswith("to run")]
 
     assert runs("--methods", "margin") == ["margin, seed 0", "margin, seed 1"]
     assert runs("--seeds", "1, 4-6", "--methods", "oo4al") == [f"oo4al, seed {seed}" for seed in (1, 4, 5, 6)]
