@@ -56,7 +56,11 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = _Parser(prog="alkit", description="Reproducible deep active learning, notebook first.")
+    top = _Parser(
+        prog="alkit",
+        description="Experiments in active learning: which images should be labelled next? Studies, records, "
+        "summaries.",
+    )
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
@@ -68,16 +72,20 @@ def parser() -> argparse.ArgumentParser:
 
     status = add("status", show_status, "how far every run of a study is")
     status.add_argument("folder", type=_path, metavar="DIR", help="a study's folder, or a folder of studies")
-    summary = add("summary", make_summary, "make the summary of a study's finished runs")
+    summary = add("summary", make_summary, "make the summary page of a study's finished runs")
     summary.add_argument("folder", type=_path, metavar="DIR", help="a study's folder")
     summary.add_argument("--data-root", type=_path, metavar="DIR",
                          help="where the images are, if not where the runs found them")  # fmt: skip
     summary.add_argument("--paper", action="store_true",
-                         help="also write what a paper needs into DIR/paper: curves, forest and reliability diagrams "
-                         "as PDF, the table as LaTeX")  # fmt: skip
-    evaluate = add("evaluate", evaluate_checkpoints, "evaluate checkpoints: the papers' released ones, or a run's")
-    evaluate.add_argument("pattern", metavar="GLOB", help="checkpoints, e.g. 'DIR/seed-{seed}/*_cycle{cycle}.pth' or "
-                          "'DIR/*/*.pth' (in quotes)")  # fmt: skip
+                         help="also write what a paper needs into DIR/paper: curves, differences with their intervals "
+                         "and reliability diagrams as PDF, the table as LaTeX")  # fmt: skip
+    evaluate = add(
+        "evaluate",
+        evaluate_checkpoints,
+        "measure trained weights (checkpoints): those released with papers, or a run's own",
+    )
+    evaluate.add_argument("pattern", metavar="GLOB", help="files of weights, e.g. 'DIR/seed-{seed}/*_cycle{cycle}.pth' "
+                          "or 'DIR/*/*.pth' (in quotes)")  # fmt: skip
     evaluate.add_argument("--dataset", required=True, metavar="NAME", help="`alkit datasets` lists them")
     evaluate.add_argument("--data-root", type=_path, metavar="DIR", help="folder that holds the data set")
     evaluate.add_argument("--out", type=_path, metavar="FILE.csv", help="also write the table there")
@@ -89,21 +97,30 @@ def parser() -> argparse.ArgumentParser:
     what = get.add_mutually_exclusive_group(required=True)
     what.add_argument("name", nargs="?", metavar="NAME", help="`alkit datasets` lists them")
     what.add_argument("--list", action="store_true", help="which sets are here, their size, digests and licence")
-    features = add("features", make_features, "make fixed features of a data set's images with an encoder")
+    features = add(
+        "features",
+        make_features,
+        "turn a data set's images into fixed features, with a network trained before (an encoder)",
+    )
     features.add_argument("dataset", metavar="DATASET", help="`alkit datasets` lists them")
     features.add_argument("--encoder", required=True, metavar="NAME",
                           help="pixels, simsiam, efficientnet_lite, torchvision:MODEL or timm:MODEL")  # fmt: skip
     features.add_argument("--out", type=_path, metavar="FILE.npz", help="default: DATASET-ENCODER.npz")
     features.add_argument("--data-root", type=_path, metavar="DIR", help="folder that holds the data set")
     features.add_argument("--weights", type=_path, metavar="FILE", help="the encoder's weights, in place of its hub's")
-    features.add_argument("--precision", choices=["float16", "float32"], default="float16", help="of what is kept")
+    features.add_argument(
+        "--precision",
+        choices=["float16", "float32"],
+        default="float16",
+        help="of the numbers in the file (default: float16)",
+    )
     features.add_argument("--bfloat16", action="store_true", help="compute in bfloat16: faster, a little less exact")
     features.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, … (default: auto)")
     features.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                           help="an option of the encoder, e.g. image_size 96 or pretext_epochs 200")  # fmt: skip
-    quirks = add("quirks", list_quirks, "list the known differences between papers and their programs")
+    quirks = add("quirks", list_quirks, "list the known differences between papers and their programs (quirks)")
     quirks.add_argument("name", nargs="?", metavar="QUIRK", help="all that is known of one")
-    add("doctor", show_doctor, "look at this machine: what would a run find here?")
+    add("doctor", show_doctor, "check this machine: is all here that a run needs?")
     return top
 
 
@@ -113,16 +130,29 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.set_defaults(command=run_study)
     run.add_argument("study", type=_path, metavar="STUDY.yaml")
     run.add_argument("--cores", type=_count, default=None, metavar="N", help="processor cores to use (default: all)")
-    run.add_argument("--methods", type=_names, metavar="A,B", help="only these labels of the study, or other methods")
-    run.add_argument("--seeds", type=_seeds, metavar="0,1", help="only these seeds, or others; 0-9 is a range")
-    run.add_argument("--out", type=_path, default=Path("outputs"), metavar="DIR", help="default: outputs")
-    run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
-    run.add_argument("--rerun", type=_names, default=[], metavar="METHOD", help="delete these runs and begin them anew")
-    run.add_argument("--profile", type=_path, metavar="DIR", help="a Snakemake profile, e.g. workflow/profiles/slurm")
+    run.add_argument(
+        "--methods",
+        type=_names,
+        metavar="A,B",
+        help="only these methods or variants of the study; others of `alkit methods` are added",
+    )
+    run.add_argument("--seeds", type=_seeds, metavar="0,1", help="these seeds, in the file or not; 0-9 is a range")
+    run.add_argument(
+        "--out", type=_path, default=Path("outputs"), metavar="DIR", help="folder for the results (default: outputs)"
+    )
+    run.add_argument(
+        "--dry-run", action="store_true", help="check everything, say what would run and about how long; write nothing"
+    )
+    run.add_argument(
+        "--rerun", type=_names, default=[], metavar="METHOD", help="delete the runs of this method and begin them anew"
+    )
+    run.add_argument(
+        "--profile", type=_path, metavar="DIR", help="for a cluster: a Snakemake profile, e.g. workflow/profiles/slurm"
+    )
     run.add_argument("--minutes", type=_minutes, metavar="M",
-                     help="stop after so long, at a checkpoint; the same command goes on")  # fmt: skip
+                     help="stop after so many minutes, at a checkpoint; the same command goes on later")  # fmt: skip
     run.add_argument("--runs-per-gpu", type=_runs, default=1, metavar="N",
-                     help="runs side by side on each GPU, through CUDA's MPS where it can be had; auto: four where the "
+                     help="runs at the same time on each GPU (by CUDA's MPS, where it is there); auto: four where the "
                      "network is narrower than 32 channels, else one")  # fmt: skip
     run.add_argument("--no-summary", action="store_true", help="leave out the summary at the end")
 

@@ -36,9 +36,10 @@ def is_it_calibrated(study: StudyFolder) -> None:
                only_saved=tuple(name for name in names if measured[name].isna().all()))  # fmt: skip
     page.explain(
         "What the columns are",
-        "*ece*: expected calibration error, the mean distance of confidence from accuracy over equal bins of "
-        "confidence. It grows with the number of bins where images are few, so only equal *bins* compare.",
-        "*gap*: mean confidence less accuracy. Above 0 the model is overconfident, below 0 underconfident; it needs no "
+        "*ece*: expected calibration error. Images are sorted by confidence into bins of equal width; it is the mean "
+        "distance of confidence from accuracy over the bins. With few images it grows with the number of *bins*, so "
+        "compare only where that is the same.",
+        "*gap*: mean confidence − accuracy. Above 0 the model is overconfident, below 0 underconfident; it needs no "
         "bins, and older records do not have it.",
         "*oe*: overconfidence error, what OO4AL's paper reports: only bins that are too confident count, each "
         "weighted by its confidence. *ace*: ECE over bins of equally many images.",
@@ -151,8 +152,9 @@ def temperature_scaling(study: StudyFolder) -> None:
     formats |= dict.fromkeys(("gap before", "gap after"), signed(4))
     page.table(study, "temperature_scaling", pd.DataFrame(rows), "Temperature scaling across halves of the test images",
                formats)  # fmt: skip
-    page.say("One temperature, fitted on one half of the test images and applied to the other half, and the other way "
-             "round. It shows what calibration could reach; it is not a result, for it uses test labels.")  # fmt: skip
+    page.say("The logits are divided by one number, the temperature. It is fitted on one half of the test images and "
+             "applied to the other half, and the other way round. This shows what calibration could reach; it is not "
+             "a result, for it uses test labels.")  # fmt: skip
 
 
 def rescaled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

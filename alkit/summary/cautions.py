@@ -24,7 +24,7 @@ def _unfinished(study: StudyFolder) -> Iterator[str]:
         rest = ", ".join(f"{counts[name]} {name}" for name in ("running", "failed", "missing") if name in counts)
         yield (
             f"This is a part of the study: {done} of {counted(total, 'run')} have finished"
-            f"{f' ({rest})' if rest else ''}. What follows is of those."
+            f"{f' ({rest})' if rest else ''}. What follows is about those."
         )
     if study.file is None:
         yield "There is no study.yaml that can be read: which runs should be here is not known, only which were begun."
@@ -111,7 +111,7 @@ def _other_bins(study: StudyFolder) -> Iterator[str]:
             by_bins.setdefault(int(bins), []).append(label)
     if len(by_bins) > 1:
         parts = "; ".join(f"{bins} bins: {listed(labels)}" for bins, labels in sorted(by_bins.items()))
-        yield f"ECE and OE are not all in the same number of bins, and are not to be compared across it ({parts})."
+        yield f"ECE and OE have different numbers of bins here: compare them only where it is the same ({parts})."
 
 
 def _other_seeds(study: StudyFolder) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The sections of a summary, in the order a sceptic asks. Each shows what it found and saves the same numbers."""
+"""The sections of a summary, a reader's question each. Each shows what it found and saves the same numbers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,21 @@ def what_it_is(study: StudyFolder) -> None:
     page.heading(title_of(study.path), level=1)
     page.items(verdict(study), verdict=True)
     page.say(*cautions(study), warn=True)
+    if len(study.frame):
+        page.explain(
+            "What these words mean",
+            "*point*: one hundredth of accuracy. *seed*: what a run's random numbers begin with; runs of one method "
+            "differ by it alone.",
+            "*95% interval*: if the study were repeated many times, 95 of 100 such intervals would hold the true "
+            "difference. One that holds 0 leaves open which is better.",
+            "*shown*: chance alone would rarely give this difference (*p* below 0.05). With many comparisons some "
+            "look so by chance, so each has to pass a stricter test: that is *Holm's correction*. *Not shown* does "
+            "not mean *equal*.",
+            "*Four such studies in five would have found …*: a true difference of that size is found by a study like "
+            "this one in four cases of five. A smaller one may be there and not be seen.",
+            "*labels*: images with a label. *ECE*: how far confidence and accuracy are apart (below: Is the model "
+            "calibrated?).",
+        )
     if study.file is not None and study.file.description:
         page.say(" ".join(study.file.description.split()))
 
@@ -77,10 +92,10 @@ def which_is_better(study: StudyFolder) -> None:
         "What the columns are",
         "*accuracy*, *sd*: mean and deviation over seeds at the last cycle.",
         "*low*, *high*: Student's 95% interval of that mean over seeds; of two seeds their range.",
-        "*area*: the mean height of the curve: trapezoids over labels, divided by the span of the budget, so a "
-        "constant curve scores itself.",
-        f"*labels to baseline*: where the mean curve reaches the final accuracy of `{BASELINE}`, also in percent of "
-        f"the labels that `{BASELINE}` needed; empty where it never does.",
+        "*area*: the mean height of the curve over the range of labels; a method that is at 80% all the time has an "
+        "area of 80%.",
+        f"*labels to baseline*: with how many labels the mean curve reaches the final accuracy of `{BASELINE}`, also "
+        f"in percent of the labels that `{BASELINE}` needed; empty where it never does.",
     )
     page.table(study, "curves", tables.curve_points(study), "Every point of the curves (fractions)",
                {name: fixed(4) for name in ("mean", "low", "high")}, folded=True)  # fmt: skip
@@ -116,7 +131,8 @@ def how_sure(study: StudyFolder) -> None:
             "*p*: paired t-test; *p holm*: corrected for all pairs of the table. A difference is called *shown* where "
             "this is below 0.05, and never otherwise.",
             "*wilcoxon p*: exact signed-rank test, which with n seeds cannot fall below 2/2ⁿ (0.25 for three).",
-            "*effect*: Cohen's d_z with its 95% interval.",
+            "*effect*: Cohen's d_z, the mean difference divided by the deviation of the differences, and its 95% "
+            "interval.",
             "*4 in 5 find*: the true difference that four such studies in five would find (power 80%), if this pair "
             "were the only one tested.",
         )
@@ -153,8 +169,9 @@ def _penalty(study: StudyFolder) -> None:
                {str(name): fixed(3) for name in matrix.columns}, folded=True)  # fmt: skip
     page.explain(
         "What the penalty matrix is",
-        "At each number of labels a paired t-test at 0.05, each win weighted by 1/number of budgets (Ash et al., ICLR "
-        "2020). It is not corrected for their number: of two identical methods each wins about one budget in forty.",
+        "How often the method of a row beats the method of a column: the share of the numbers of labels at which a "
+        "paired t-test (p below 0.05) finds it better (Ash et al., ICLR 2020). It is not corrected for many "
+        "comparisons: of two methods that are the same, each wins at about one number of labels in forty.",
         "The lower the mean of a method's column, the less often it is beaten.",
     )
 
@@ -164,7 +181,9 @@ def selection_or_training(study: StudyFolder) -> None:
     """OO4AL's gap to random, split by its controls."""
     parts = tables.attribution(study)
     if not len(parts):
-        page.say("Not asked here: it needs finished runs of oo4al, cmam, ranked_margin and random with the same seeds.")
+        page.say(
+            "Not answered here: that needs finished runs of oo4al, cmam, ranked_margin and random with the same seeds."
+        )
         return
     check = float(parts["check"].max())
     if check > 0:
@@ -180,7 +199,7 @@ def selection_or_training(study: StudyFolder) -> None:
         "*training* and *selection* are the means of both orders (training first, or selection first) and add up to "
         "the *gap*; *if first* is what each gives when it is added first: `cmam` or `ranked_margin` above `random`.",
         "*low*, *high*: Student's 95% interval over seeds, paired by seed as in the tests; of two seeds the range.",
-        "At cycle 1 nothing has been selected, so the selection's part is zero by construction.",
+        "At cycle 1 no method has selected anything yet, so the selection's part is 0.",
     )
 
 
@@ -275,8 +294,8 @@ def what_it_costs(study: StudyFolder) -> None:
     page.table(study, "times", tables.times(study), "Mean wall time in seconds", dict.fromkeys(
         ("training", "evaluation", "a query", "a cycle", "a run"), fixed(2)))  # fmt: skip
     page.say(
-        "As the runs measured it, beside whatever else the machine was doing: on a busy machine it does not compare "
-        "methods. What comes before the first cycle (loading, PT4AL's pretext task) is not in it."
+        "As the runs measured it; where other programs ran at the same time, it does not compare methods. What comes "
+        "before the first cycle (loading images, PT4AL's pretext task) is not counted."
     )
 
 

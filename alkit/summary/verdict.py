@@ -34,7 +34,7 @@ def verdict(study: StudyFolder) -> list[str]:
         lines += _lead(study, found)
     detectable = family["detectable"].dropna()
     if len(detectable) > 1:
-        lines.append(found_by_most(float(detectable.median()), " (the median pair, tested alone)"))
+        lines.append(found_by_most(float(detectable.median()), " (a typical pair, tested alone)"))
     return lines
 
 
