@@ -20,7 +20,7 @@ _PARTS = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^]]*\]|\{\w*\}|[^*?[{]+|.")
 @dataclass(frozen=True)
 class CheckpointFile:
     """One file: `label` names the files that differ from it in seed and cycle alone. What its path does not tell is
-    None. `layout` is empty, or `initial`, `subset` and `budget` of the first paper's folder InitX_SY_BZ."""
+    None. `layout` is empty, or `initial`, `subset` and `budget` of OO4AL's folder InitX_SY_BZ."""
 
     path: Path
     template: str

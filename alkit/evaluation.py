@@ -1,6 +1,6 @@
 """Evaluation of checkpoints: accuracy and calibration a cycle over seeds, the published accuracy beside them.
 
-Understands the first paper's released files, `jobs/DATASET/InitX_SY_BZ/Seed-N/active_MODEL_DATASET_cycleC.pth`, and
+Understands OO4AL's released files, `jobs/DATASET/InitX_SY_BZ/Seed-N/active_MODEL_DATASET_cycleC.pth`, and
 those a run of this kit keeps, `LABEL/seed-N/models/active_MODEL_DATASET_cycleC.pth`. One of the latter is evaluated as
 its run did it, by the `result.json` beside it; of any other the weights' shapes tell the network.
 """
@@ -41,7 +41,7 @@ from alkit.words import counted
 Array = npt.NDArray[Any]
 
 OE_UNITS = {"cifar10": 1e-3, "cifar100": 1e-2, "cifar10_step": 1e-2, "imagenet": 1e-4}
-"""The first paper gives OE in these units."""
+"""OO4AL's paper gives OE in these units."""
 
 PARAMETERS = (*DATA_OPTIONS, "protocol", "quirks", "calibration_bins", "eval_batch_size", "precision", "device",
               "method")  # fmt: skip
@@ -270,7 +270,7 @@ _known_numbers = cache(published.load)
 
 
 def _published(method: Any, dataset: str, labelled: Any) -> tuple[float, str | None]:
-    """The published accuracy of a method at this many labels, the first paper's where it has one, and its source."""
+    """The published accuracy of a method at this many labels, OO4AL's where it has one, and its source."""
     if method is None or pd.isna(labelled):
         return math.nan, None
     known = _known_numbers()
@@ -293,7 +293,7 @@ def _notes(frame: pd.DataFrame, dataset: str, sources: list[_Source]) -> list[st
         ways.setdefault(way, []).append(source.file.label)
     for (bins, dropped), labels in ways.items():
         whose = f"{', '.join(labels)}: " * (len(ways) > 1)
-        last, out = "belongs to the last bin", "is left out, as in the first paper's program"
+        last, out = "belongs to the last bin", "is left out, as in OO4AL's program"
         how = f"{out} (protocol corrected: it {last})" if dropped else f"{last} (protocol released: it {out})"
         notes.append(f"{whose}ECE and OE in {counted(bins, 'bin')}; a confidence of exactly 1 {how}.")
     if any(s.experiment.quirk(_CORNER) for s in sources):

@@ -32,7 +32,7 @@ Pair = tuple[ImageSet, ImageSet]
 def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     """ImageNet (ILSVRC 2012), decoded from `train/n*/` and `val/n*/` as batches ask for them.
 
-    The first paper's folders `train_task12/` and `validation/` are understood too. `image_size` is 224 by default.
+    OO4AL's folders `train_task12/` and `validation/` are understood too. `image_size` is 224 by default.
     `skip_broken` looks at every file's header once, which takes minutes.
     """
     listing = scan_imagenet(root, "imagenet")
