@@ -17,18 +17,21 @@ import matplotlib as mpl
 import pandas as pd
 from claims import cells, cells_sentence, cells_table, claims_table, results_table, verdicts_sentence
 
+from alkit import quirk_effects
 from alkit.data import DATASETS
 from alkit.data.registry import get_entry
 from alkit.methods import METHODS
+from alkit.quirks import Effect, in_words, measured_effects
 from alkit.records import load_runs
 from alkit.words import counted
 
 ROOT = Path(__file__).parent.parent
-README, METHODS_PAGE, DATASETS_PAGE, RESULTS = (
-    ROOT / name for name in ("README.md", "docs/methods.md", "docs/datasets.md", "docs/results.md")
+README, METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE = (
+    ROOT / name for name in ("README.md", "docs/methods.md", "docs/datasets.md", "docs/results.md", "docs/quirks.md")
 )
 PUBLISHED = ROOT / "outputs" / "published"
 FOREST = ROOT / "docs" / "quirks_forest.png"
+ROUNDING = 1e-6
 PICTURES = ("cifar10_scaled", "cifar10_features", "digits")
 """Studies whose curves stand at the top of the README: the first that is published."""
 
@@ -127,11 +130,26 @@ def draw_quirks(folder: Path) -> None:
     """What each quirk changes: the first picture of that study's summary."""
     import matplotlib.pyplot as plt
 
-    from alkit import quirk_effects
-
     figure = quirk_effects.forest(quirk_effects.effects(folder))
     figure.savefig(FOREST)
     plt.close(figure)
+
+
+def effects_list(effects: list[Effect]) -> str:
+    """What stands out among the effects of the quirks: intervals without 0, and switches that change nothing."""
+    lines = []
+    for measure, words in quirk_effects.MEASURES.items():
+        rows = [effect for effect in effects if effect.measure == measure]
+        found = [effect for effect in rows if effect.low > 0 or effect.high < 0]
+        named = [f"`{effect.quirk}` {in_words(effect)}" for effect in found if abs(effect.difference) > ROUNDING]
+        lines.append(f"- {words[0].upper()}{words[1:]}: {len(named)} of {counted(len(rows), 'interval')} without 0"
+                     + (": " + "; ".join(named) if named else "") + ".")  # fmt: skip
+    sizes: dict[str, float] = {}
+    for effect in effects:
+        sizes[effect.quirk] = max(sizes.get(effect.quirk, 0.0), abs(effect.difference))
+    none = [f"`{name}`" for name, size in sizes.items() if size <= ROUNDING]
+    lines.append(f"- No run changed, but for rounding, with {', '.join(none) or 'none of them'}.")
+    return "\n".join(lines)
 
 
 def pages(folders: list[Path]) -> dict[Path, str]:
@@ -149,6 +167,7 @@ def pages(folders: list[Path]) -> dict[Path, str]:
         METHODS_PAGE: {"methods": methods_table(shown)},
         DATASETS_PAGE: {"data sets": datasets_table()},
         RESULTS: {"claims": results_table(frames, PUBLISHED), "cells": cells_table(own)},
+        QUIRKS_PAGE: {"effects": effects_list(measured_effects())},
     }
     wanted = {}
     for page, contents in parts.items():
