@@ -358,7 +358,9 @@ def sentence(test: PairedTest, a: str, b: str, p_corrected: float | None = None,
         said = f"{ahead} is {points(gap, digits)} above {behind}"
     said += f" ({interval_name(test.n)} {_signed(low, digits)} to {_signed(high, digits)}; {seeds}, "
     corrected = (
-        f", {_p(p).removeprefix('p = ')} corrected for {counted(comparisons, 'comparison')}" if comparisons > 1 else ""
+        f", {_p(p).removeprefix('p = ')} after correction for {counted(comparisons, 'comparison')}"
+        if comparisons > 1
+        else ""
     )
     if is_shown(p):
         return f"{said}shown: {_p(test.p)}{corrected})."

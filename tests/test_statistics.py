@@ -290,7 +290,7 @@ def test_no_sentence_has_a_negative_difference() -> None:
 def test_a_difference_lost_to_the_correction_is_not_shown() -> None:
     text = say(FAR, NEAR, p_corrected=0.2, comparisons=15)
     assert "; 4 seeds, not shown: " in text
-    assert ", 0.2 corrected for 15 comparisons). " in text
+    assert ", 0.2 after correction for 15 comparisons). " in text
     assert text.endswith("points, tested alone.")
 
 

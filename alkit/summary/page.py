@@ -110,6 +110,8 @@ def table(
     shown = text(frame, formats)
     write_text(study.out_dir / "tables" / f"{name}.csv", shown.to_csv(index=False))
     shown = shown.drop(columns=list(only_saved))
+    if "method" not in shown:  # the file's name for what a run is called; on the page labels are those of images
+        shown = shown.rename(columns={"label": "method"})
     more = len(shown) - SHOWN_ROWS
     note = f" (the first {SHOWN_ROWS} of {len(shown)} rows; all are in tables/{name}.csv)" if more > 0 else ""
     marked = as_html(shown.head(SHOWN_ROWS), caption + note)
