@@ -224,18 +224,18 @@ def run_study(options: argparse.Namespace) -> int:
     runner.check_snakemake()
     # what a file says can be checked at once; what its data gives needs torch, and so a second or two
     plan = grid.make_plan(options.study, options.out, options.methods, options.seeds)
-    from alkit.data import pool_facts
     from alkit.data.own import images_now
+    from alkit.run_check import check_plan
 
-    grid.check_pools(plan, pool_facts)
     grid.check_rerun(plan, options.rerun)
+    looked = check_plan(plan, here=options.profile is None)
     cores = options.cores or _all_cores()
     if options.dry_run:
         from alkit.dry_run import show
 
         places = runner.count_gpus() * (options.runs_per_gpu or 1)
         threads = max(run.experiment.threads or 1 for run in plan.runs)
-        show(plan, options.rerun, images_now, None if options.profile else places or max(1, cores // threads))
+        show(plan, options.rerun, images_now, None if options.profile else places or max(1, cores // threads), looked)
         return 0
     runs = options.runs_per_gpu or (4 if all(run.experiment.width < 32 for run in plan.runs) else 1)
     if runs > 1 and not runner.count_gpus():

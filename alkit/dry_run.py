@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alkit import grid, study_check
 from alkit.config import Experiment
-from alkit.data.registry import get_entry
-from alkit.errors import AlkitError, DataError
+from alkit.errors import AlkitError
 from alkit.progress import read_mapping
 from alkit.runner import aligned
 from alkit.words import counted, duration
@@ -20,20 +17,24 @@ from alkit.words import size as bytes_text
 MOST_LINES = 12
 """Runs of which each gets a line; of more there is a table."""
 
-SAMPLE = 200
-"""Files of a folder that are decoded to see whether they are images."""
 
+def show(
+    plan: grid.Plan,
+    rerun: Iterable[str],
+    images_of: grid.ImagesOf,
+    at_once: int | None = None,
+    looked: Iterable[str] = (),
+) -> None:
+    """Print what the command would do. Raises the `AlkitError` that it would raise.
 
-def show(plan: grid.Plan, rerun: Iterable[str], images_of: grid.ImagesOf, at_once: int | None = None) -> None:
-    """Print what the command would do. Raises the `AlkitError` that it would raise, and one for a broken image.
-
-    `at_once` runs fit on this machine side by side; None where runs go elsewhere, and a time of here says nothing.
+    `looked` are lines on images that `run_check.check_plan` looked at. `at_once` runs fit on this machine side by side;
+    None where runs go elsewhere, and a time of here says nothing.
     """
     again = set(rerun)
     for run in plan.runs:
         if run.label not in again:
             grid.refuse_changed(run)
-    print(*(f"{line}\n" for line in decode_samples(plan)), sep="", end="")
+    print(*(f"{line}\n" for line in looked), sep="", end="")
     stale = study_check.check_folder(plan, again, images_of)
     needs, note = needs_of(plan, again, at_once is not None)
     if len(plan.runs) <= MOST_LINES:
@@ -53,38 +54,6 @@ def show(plan: grid.Plan, rerun: Iterable[str], images_of: grid.ImagesOf, at_onc
 
 def to_do(plan: grid.Plan, again: set[str]) -> list[grid.GridRun]:
     return [run for run in plan.runs if not run.finished or run.label in again]
-
-
-# --- images ---------------------------------------------------------------------------------------------------------
-
-
-def decode_samples(plan: grid.Plan) -> list[str]:
-    """A line on each folder of images of the study, of which some were decoded; `DataError` names a broken one."""
-    known: dict[str, Experiment] = {}
-    for run in plan.runs:
-        known.setdefault(json.dumps([run.experiment.dataset, run.experiment.data_root]), run.experiment)
-    return [line for experiment in known.values() if (line := _decode_sample(experiment))]
-
-
-def _decode_sample(experiment: Experiment) -> str | None:
-    if get_entry(experiment.dataset).name != "folder":
-        return None
-    from alkit.data import decode
-    from alkit.data.folder import folder_root, scan
-
-    listing = scan(folder_root(None if experiment.data_root is None else Path(experiment.data_root)))
-    paths = [listing.root / name for name in listing.names]
-    chosen, broken = paths[:: max(1, -(-len(paths) // SAMPLE))], []
-    for path in chosen:
-        try:
-            decode.decode(path, 8, 3)
-        except DataError as error:
-            if not experiment.skip_broken:
-                raise DataError(f"{error}; remove it, or set skip_broken: true") from None
-            broken.append(path)
-    skipped = f", {len(broken)} of them broken and to be skipped" if broken else ""
-    what = f"all {len(paths):,} files" if len(chosen) == len(paths) else f"{len(chosen)} of {len(paths):,} files"
-    return f"images    {what} decoded{skipped}, in {counted(len(listing.class_names), 'class', 'classes')}"
 
 
 # --- time and disk --------------------------------------------------------------------------------------------------

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from alkit.config import Experiment
-from alkit.data import from_arrays, pool_facts
-from alkit.data.registry import get_entry
+from alkit.data import Facts, facts_of, from_arrays
 from alkit.devices import choose_device
 from alkit.models import build_network
 from alkit.models.vaal import VAE
@@ -27,7 +26,6 @@ NOTEBOOK, RECORD = 300_000, 1_200  # bytes: an executed notebook; a cycle in res
 PASS = 512  # images that a network is passed at once when nothing is learnt
 START = 10.0  # seconds of a run beside its cycles: Python, torch and the kernel start, the notebook draws its pictures
 WANTED = 0.4  # seconds of the step that is timed
-NUMBERS = 1280  # of an image where features are fixed: EfficientNet-lite0's
 
 
 @dataclass(frozen=True)
@@ -83,35 +81,29 @@ class Rates:
     """Seconds and bytes of runs on this machine's device; what is alike in two runs is timed once."""
 
     def __init__(self) -> None:
-        self._facts: dict[str, tuple[int, int]] = {}
+        self._facts: dict[str, Facts] = {}
         self._known: dict[tuple[object, ...], float] = {}
 
     def of_run(self, experiment: Experiment) -> tuple[float, float]:
         """(seconds, bytes) of a run. Raises an `AlkitError` where its device is not there."""
-        pool, test, classes = self._sizes(experiment)
-        work = work_of(experiment, pool, test, classes)
-        return START + self._seconds(experiment, work, classes), work.disk
+        facts = self._facts_of(experiment)
+        work = work_of(experiment, facts.pool, facts.test, facts.classes)
+        return START + self._seconds(experiment, work, facts), work.disk
 
     def of_pretext(self, experiment: Experiment) -> tuple[float, float]:
         """(seconds, bytes) of the pretext task that a run waits for."""
-        pool, _, classes = self._sizes(experiment)
-        work = pretext_work(experiment, pool)
-        return START + self._seconds(experiment, work, classes), work.disk
+        facts = self._facts_of(experiment)
+        work = pretext_work(experiment, facts.pool)
+        return START + self._seconds(experiment, work, facts), work.disk
 
-    def _sizes(self, experiment: Experiment) -> tuple[int, int, int]:
-        """Images of the pool and for the test, and classes; a folder's test images by its fraction."""
-        entry = get_entry(experiment.dataset)
-        key = f"{experiment.data_root} {experiment.data_options()} {experiment.dataset}"
+    def _facts_of(self, experiment: Experiment) -> Facts:
+        key = f"{experiment.data_root} {experiment.data_options()} {experiment.dataset} {experiment.features}"
         if key not in self._facts:
-            self._facts[key] = pool_facts(experiment)
-        pool, classes = self._facts[key]
-        part = experiment.test_fraction / (1 - experiment.test_fraction)
-        return pool, experiment.test_size or entry.test_size or round(pool * part), classes
+            self._facts[key] = facts_of(experiment)
+        return self._facts[key]
 
-    def _seconds(self, experiment: Experiment, work: Work, classes: int) -> float:
-        channels, *sides = get_entry(experiment.dataset).shape or (3, 64, 64)
-        height, width = [experiment.image_size] * 2 if experiment.image_size else sides
-        shape = (channels, height, width)
+    def _seconds(self, experiment: Experiment, work: Work, facts: Facts) -> float:
+        shape, classes = facts.shape, facts.classes
         middle = experiment.initial + (experiment.cycle_count - 1) * experiment.budget // 2
         size = max(2, min(experiment.batch_size, experiment.epoch_images or middle))
         decides = ("model", "width", "stem", "dropout", "cmam_layer", "cmam_pairing", "training_samples", "precision",
@@ -133,11 +125,12 @@ def _timed(experiment: Experiment, shape: tuple[int, int, int], classes: int, si
     torch.set_num_threads(experiment.threads or 1)
     try:
         for count in (min(size, 8), size):
-            images = torch.randint(256, (count, *shape), generator=source, dtype=torch.uint8)
+            pixels = (1, 1, 1) if experiment.on_features else shape
+            images = torch.randint(256, (count, *pixels), generator=source, dtype=torch.uint8)
             labels = torch.randint(classes, (count,), generator=source)
             data = from_arrays("timed", images, labels, [str(c) for c in range(classes)], augmentation="none")
             if experiment.on_features:
-                data = replace(data, features=torch.rand(count, NUMBERS, generator=source)).on_features()
+                data = replace(data, features=torch.rand(count, shape[0], generator=source)).on_features()
             data = data.to(device)
             network = build_network(
                 experiment, data.shape, classes, source, objective_of(experiment) == "loss_prediction"

@@ -36,7 +36,6 @@ PROFILES = ROOT / "workflow" / "profiles"
 BEGUN = ("result.json", "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.new.pt")
 RESERVED = ("tables", "figures", "models", "logs", "pretext")
 
-PoolFacts = Callable[[Experiment], tuple[int, int]]
 ImagesOf = Callable[[Experiment], dict[str, Any] | None]
 """The images that an experiment has now, as a record has them; None for a named set, checked whenever it is read."""
 
@@ -101,7 +100,7 @@ def make_plan(
     methods: Iterable[str] | None = None,
     seeds: Iterable[int] | None = None,
 ) -> Plan:
-    """Read and check a study file; `check_pools` checks it against its data. Writes nothing.
+    """Read and check a study file; `run_check.check_plan` checks it against its data. Writes nothing.
 
     `methods` are labels of the study or rows of the methods table, `seeds` any seeds; None is all that the file
     names.
@@ -180,20 +179,6 @@ def notebook_of(method: str, notebooks: Path = NOTEBOOKS) -> Path:
     """The notebook of a method: one's own methods share one. Nothing but a row of the table names a notebook."""
     name = METHODS[method].id
     return notebooks / ("own_method.ipynb" if name in added_methods() else f"methods/{name}.ipynb")
-
-
-def check_pools(plan: Plan, pool_facts: PoolFacts) -> None:
-    """Refuse a run that its data cannot give; `pool_facts` tells (images, classes) of an experiment's pool."""
-    known: dict[str, tuple[int, int]] = {}
-    for run in plan.runs:
-        experiment = run.experiment
-        key = json.dumps([experiment.data_root, data_of(experiment)], sort_keys=True)
-        try:
-            if key not in known:
-                known[key] = pool_facts(experiment)
-            experiment.check_pool(*known[key])
-        except ConfigError as error:
-            raise ConfigError(f"{plan.source}: {error}") from None
 
 
 # --- the study's folder ---

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from alkit import __version__, deadline, devices
 from alkit.config import Experiment
-from alkit.data import ImageSet, images_for
-from alkit.data.first import first_labelled
+from alkit.data import Facts, ImageSet, images_for
+from alkit.data.first import available_of, first_labelled
 from alkit.data.identity import images_record
 from alkit.errors import ConfigError, OutOfTimeError
 from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
@@ -28,9 +28,10 @@ from alkit.models import Network, build_network
 from alkit.objectives import objective_of
 from alkit.pool import ModelPool
 from alkit.randomness import generator
+from alkit.run_check import check_run
 from alkit.run_folder import RunFolder
 from alkit.strategies import Query, make_strategy
-from alkit.strategies.base import check_query, check_start, check_tensor
+from alkit.strategies.base import check_query, check_tensor
 from alkit.training import Trainer, predict, to_device
 
 SCHEMA = 1
@@ -93,14 +94,10 @@ class ActiveLearner:
         self._progress = progress
         parts = [part.on_features() for part in splits] if experiment.on_features else splits
         self.train, self.test = (part.to(self.device) for part in parts)
-        experiment.check_pool(len(self.train), self.train.num_classes)
+        check_run(experiment, Facts.of(experiment, *splits))
         self.labels = self.train.labels.cpu()
-        check_start(experiment)
         self.strategy = make_strategy(experiment)
-        everything = torch.arange(len(self.train))
-        held = torch.randperm(len(self.train), generator=generator(experiment.seed, "validation"))
-        self.validation = held[: experiment.validation_size].sort().values
-        self.available = everything[~torch.isin(everything, self.validation)]
+        self.validation, self.available = available_of(experiment, len(self.train))
         self.network: Network | None = None
         self.state = State()
 

@@ -12,7 +12,7 @@ from conftest import TINY
 from photographs import photographs
 from synthetic_study import write_run
 
-from alkit import Experiment, Study, dry_run, estimate, grid
+from alkit import Experiment, Study, dry_run, estimate, grid, run_check
 from alkit.cli import main
 from alkit.errors import ConfigError
 from alkit.summary.study import title_of
@@ -106,7 +106,7 @@ def test_of_many_images_a_sample_is_decoded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photographs(tmp_path / "images", {"a": 20, "b": 21})
-    monkeypatch.setattr(dry_run, "SAMPLE", 10)
+    monkeypatch.setattr(run_check, "SAMPLE", 10)
     said = dry(write(tmp_path / "s.yaml", data_root="images", **OWN), capsys)
     assert said.startswith("images    9 of 41 files decoded, in 2 classes\n")
 
@@ -163,7 +163,7 @@ def test_what_a_run_waits_for_is_counted_and_a_gpu_that_is_not_here_is_said(
     timed(monkeypatch, 1e-3, 0.0)
     plan = grid.make_plan(large(tmp_path, methods=["pt4al"], pretext_epochs=2), tmp_path / "out")
     needs, _ = dry_run.needs_of(plan, set(), here=True)
-    pool = estimate.pool_facts(plan.runs[0].experiment)[0]
+    pool = estimate.facts_of(plan.runs[0].experiment).pool
     assert needs[dry_run.PRETEXT].runs == 10
     assert needs[dry_run.PRETEXT].hours == pytest.approx((10 + 4 * pool * 2 * 1e-3) / 3600)
     monkeypatch.undo()

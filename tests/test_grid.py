@@ -19,9 +19,10 @@ from conftest import TINY
 from synthetic_study import write_run
 
 from alkit import Experiment, Study, grid, runner
-from alkit.data import pool_facts
+from alkit.data import Facts, facts_of
 from alkit.errors import CheckpointError, ConfigError
 from alkit.records import load_runs
+from alkit.run_check import check_plan
 from alkit.status import status_table
 from alkit.study_yaml import read_yaml
 
@@ -98,14 +99,14 @@ def test_only_the_kits_own_notebooks_can_be_named(plan: MakePlan) -> None:
 def test_the_pool_is_looked_at_once_for_runs_that_share_it(plan: MakePlan) -> None:
     asked = []
 
-    def facts(experiment: Experiment) -> tuple[int, int]:
+    def facts(experiment: Experiment) -> Facts:
         asked.append(experiment.pool_size)
-        return pool_facts(experiment)
+        return facts_of(experiment)
 
-    grid.check_pools(plan(methods=["random", "margin"], seeds=[0, 1]), facts)
+    check_plan(plan(methods=["random", "margin"], seeds=[0, 1]), facts=facts)
     assert asked == [200]
-    with pytest.raises(ConfigError, match=r"study\.yaml: budget: 300 is larger than the pool of 200 images"):
-        grid.check_pools(plan(variants={"more": {"method": "random", "budget": 300}}), facts)
+    with pytest.raises(ConfigError, match=r"study\.yaml: more: budget: 300 is larger than the pool of 200 images"):
+        check_plan(plan(variants={"more": {"method": "random", "budget": 300}}))
 
 
 # --- the study's folder ----------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from made_up import made_images, made_pool
 
 from alkit import ActiveLearner, Experiment, calibration, cli
-from alkit.data import ImageSet
-from alkit.data.registry import DATASETS, DatasetEntry, load_for, pool_facts
+from alkit.data import ImageSet, pool_facts
+from alkit.data.registry import DATASETS, DatasetEntry, load_for
 from alkit.errors import ConfigError
 from alkit.evaluate_cycle import evaluate_cycle
 from alkit.learner import pool_after
@@ -657,7 +657,7 @@ def test_imbalance_step_gives_cifar10_lt_50_and_5000_images_in_turn() -> None:
     assert pool_facts(corrected) == (12_406, 10)
     assert pool_facts(released) == (25_250, 10)
     assert pool_facts(released) == pool_facts(Experiment(dataset="cifar10_step"))
-    options = registry._options(released)[1]
+    options = registry.set_options(released)[1]
     assert registry.imbalance.pool_counts([5000] * 10, options["class_balance"], options["imbalance_factor"]) == (
         [50, 5000] * 5
     )

@@ -6,15 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alkit.data.facts import Facts, facts_of, pool_facts
     from alkit.data.features import Features, load_features
     from alkit.data.identity import digest, fingerprint
     from alkit.data.imageset import ImageSet, from_arrays
     from alkit.data.own import images_for, own_experiment
-    from alkit.data.registry import DATASETS, load_dataset, load_for, pool_facts
+    from alkit.data.registry import DATASETS, load_dataset, load_for
 
 _HOMES = {
+    "Facts": "facts",
     "Features": "features",
     "digest": "identity",
+    "facts_of": "facts",
     "fingerprint": "identity",
     "ImageSet": "imageset",
     "from_arrays": "imageset",
@@ -24,12 +27,12 @@ _HOMES = {
     "load_dataset": "registry",
     "load_features": "features",
     "load_for": "registry",
-    "pool_facts": "registry",
+    "pool_facts": "facts",
 }
 
 __all__ = [
-    "DATASETS", "Features", "ImageSet", "digest", "fingerprint", "from_arrays", "images_for", "load_dataset",
-    "load_features", "load_for", "own_experiment", "pool_facts",
+    "DATASETS", "Facts", "Features", "ImageSet", "digest", "facts_of", "fingerprint", "from_arrays", "images_for",
+    "load_dataset", "load_features", "load_for", "own_experiment", "pool_facts",
 ]  # fmt: skip
 
 

@@ -10,6 +10,15 @@ from torch import Tensor
 
 from alkit.config import Experiment
 from alkit.errors import DataError
+from alkit.randomness import generator
+
+
+def available_of(experiment: Experiment, pool_size: int) -> tuple[Tensor, Tensor]:
+    """Places in a pool of so many images, ascending: those held out to stop early by, and those to be labelled."""
+    everything = torch.arange(pool_size)
+    held = torch.randperm(pool_size, generator=generator(experiment.seed, "validation"))
+    validation = held[: experiment.validation_size].sort().values
+    return validation, everything[~torch.isin(everything, validation)]
 
 
 def first_labelled(experiment: Experiment, available: Tensor) -> Tensor:

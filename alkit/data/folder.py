@@ -125,15 +125,26 @@ def load_folder(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, I
     return load_listing("folder", scan(folder_root(root)), options, "crop_flip")
 
 
-def count_folder(root: Path | None, options: dict[str, Any]) -> list[int]:
-    """Training images a class, from the files' names."""
+def count_folder(root: Path | None, options: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Training and test images a class, from the files' names."""
     return count_listing(scan(folder_root(root)), options)
 
 
-def count_listing(listing: Listing, options: dict[str, Any]) -> list[int]:
-    """Training images a class of a listing, with the split that loading it makes."""
-    train, _ = listing.indices(options)
-    return [int(count) for count in np.bincount(listing.labels[train], minlength=len(listing.class_names))]
+def count_listing(listing: Listing, options: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Training and test images a class of a listing, with the split that loading it makes."""
+    train, test = (
+        np.bincount(listing.labels[part], minlength=len(listing.class_names)).tolist()
+        for part in listing.indices(options)
+    )
+    return train, test
+
+
+def shape_of_folder(root: Path | None, options: dict[str, Any]) -> tuple[int, int, int]:
+    """(C, H, W) of the images as `load_folder` decodes them, from the files' headers."""
+    listing = scan(folder_root(root))
+    looks, _ = look_at([f"{listing.root}/{name}" for name in listing.names], options["skip_broken"])
+    size, channels = _form_of(list(looks.values()), options["image_size"], listing.root)
+    return channels, size, size
 
 
 def folder_root(root: Path | None) -> Path:
@@ -194,15 +205,8 @@ def _write(folder: Path, paths: list[str], size: int | None, skip_broken: bool) 
     """Decode `paths` into `pixels.bin`; broken ones are left out and listed as (place, message)."""
     with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
         looks, broken = _look(run, paths, skip_broken)
-        if not looks:
-            raise DataError(f"{os.path.dirname(paths[0])}: no file in it can be read as an image")
-        seen = looks.values()
-        sizes = {(look.width, look.height) for look in seen}
-        if size is None:
-            width, height = next(iter(sizes))
-            size = min(width, height) if len(sizes) == 1 and min(width, height) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
-        channels = 1 if all(look.grey for look in seen) else 3
-        scales = scales_of(look.span for look in seen if look.span is not None)
+        size, channels = _form_of(list(looks.values()), size, os.path.dirname(paths[0]))
+        scales = scales_of(look.span for look in looks.values() if look.span is not None)
         places = list(looks)
         shape = (len(places), size, size, channels)
         out = create_pixels(folder, shape)
@@ -220,6 +224,17 @@ def _write(folder: Path, paths: list[str], size: int | None, skip_broken: bool) 
         "shape": [len(done), *shape[1:]], "scale": str(scales),
         "broken": sorted([place, text] for place, text in broken.items()),
     }  # fmt: skip
+
+
+def _form_of(looks: list[decode.Look], size: int | None, place: str | Path) -> tuple[int, int]:
+    """Pixels a side and channels that all images are given; `size` where it is asked for."""
+    if not looks:
+        raise DataError(f"{place}: no file in it can be read as an image")
+    if size is None:
+        sizes = {(look.width, look.height) for look in looks}
+        width, height = next(iter(sizes))
+        size = min(width, height) if len(sizes) == 1 and min(width, height) <= LARGEST_OWN_SIZE else DEFAULT_SIZE
+    return size, 1 if all(look.grey for look in looks) else 3
 
 
 def look_at(paths: Sequence[str], skip_broken: bool) -> tuple[dict[int, decode.Look], dict[int, str]]:

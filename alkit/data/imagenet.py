@@ -25,6 +25,7 @@ from alkit.errors import ConfigError, DataError
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Pair = tuple[ImageSet, ImageSet]
+Counts = tuple[list[int], list[int]]
 
 # --- ImageNet at 224 ------------------------------------------------------------------------------------------------
 
@@ -59,8 +60,8 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     return train, test
 
 
-def count_imagenet(root: Path | None, options: dict[str, Any]) -> list[int]:
-    """Training images a class, from the files' names."""
+def count_imagenet(root: Path | None, options: dict[str, Any]) -> Counts:
+    """Training and test images a class, from the files' names."""
     return count_listing(scan_imagenet(root, "imagenet"), options)
 
 
@@ -112,8 +113,7 @@ def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
 
     Reads the npz files `train_data_batch_1.npz` … `val_data.npz`, or folders of images as `imagenet` does.
     """
-    if options["image_size"] not in (None, _SIDE):
-        raise ConfigError(f"image_size: imagenet64 has images of 64 × 64, not {options['image_size']}")
+    _check_side(options)
     folder = _imagenet64_folder(root)
     if not (folder / _TEST_PART).exists():
         listing = scan_imagenet(folder, "imagenet64")
@@ -133,13 +133,22 @@ def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
     return sets[0], sets[1]
 
 
-def count_imagenet64(root: Path | None, options: dict[str, Any]) -> list[int]:
-    """Training images a class, from the labels alone."""
+def count_imagenet64(root: Path | None, options: dict[str, Any]) -> Counts:
+    """Training and test images a class, from the labels alone."""
+    _check_side(options)
     folder = _imagenet64_folder(root)
     if not (folder / _TEST_PART).exists():
         return count_listing(scan_imagenet(folder, "imagenet64"), options)
-    labels = np.concatenate([_labels(file) for file in _present(folder)])
-    return [int(count) for count in np.bincount(labels, minlength=1000)]
+    train, test = (
+        np.bincount(np.concatenate([_labels(file) for file in files]), minlength=1000).tolist()
+        for files in (_present(folder), [folder / _TEST_PART])
+    )
+    return train, test
+
+
+def _check_side(options: dict[str, Any]) -> None:
+    if options["image_size"] not in (None, _SIDE):
+        raise ConfigError(f"image_size: imagenet64 has images of 64 × 64, not {options['image_size']}")
 
 
 def _imagenet64_folder(root: Path | None) -> Path:
@@ -222,8 +231,8 @@ def load_caltech101(root: Path | None, options: dict[str, Any]) -> Pair:
     return load_listing("caltech101", _scan_caltech(root), options, "crop_flip", None, CALTECH_SIZE)
 
 
-def count_caltech101(root: Path | None, options: dict[str, Any]) -> list[int]:
-    """Training images a class, from the files' names."""
+def count_caltech101(root: Path | None, options: dict[str, Any]) -> Counts:
+    """Training and test images a class, from the files' names."""
     return count_listing(_scan_caltech(root), options)
 
 

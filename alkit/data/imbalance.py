@@ -67,6 +67,24 @@ def pool_counts(
     return kept
 
 
+def held_out_counts(
+    counts: Sequence[int], class_balance: Sequence[float] | None = None, size: int | None = None
+) -> list[list[int]]:
+    """Test images a class of `counts` after `test_class_balance`, then after `test_size`: one list a step taken.
+
+    Raises `ConfigError` for what they cannot give.
+    """
+    steps = [list(counts)]
+    if class_balance is not None:
+        steps.append(balanced_counts(steps[-1], class_balance, "test_class_balance"))
+    if size is not None:
+        have = sum(steps[-1])
+        if size > have:
+            raise ConfigError(f"test_size: {size} is larger than the {have} test images there are")
+        steps.append(stratified_counts(steps[-1], size))
+    return steps
+
+
 def choose(labels: Ints, kept: Sequence[int], seed: int, purpose: str) -> Ints:
     """Indices, ascending, of `kept[c]` images of each class c drawn at random.
 

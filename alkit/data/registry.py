@@ -18,7 +18,8 @@ from alkit.data.sha256 import Sha256, sha256_of
 from alkit.errors import ConfigError, DataError, nearest
 
 Loader = Callable[[Path | None, dict[str, Any]], tuple[ImageSet, ImageSet]]
-Counter = Callable[[Path | None, dict[str, Any]], Sequence[int]]
+Counter = Callable[[Path | None, dict[str, Any]], tuple[Sequence[int], Sequence[int]]]
+Shaper = Callable[[Path | None, dict[str, Any]], tuple[int, int, int]]
 Files = Callable[[Path | None], list[Path]]
 
 
@@ -26,10 +27,11 @@ Files = Callable[[Path | None], list[Path]]
 class DatasetEntry:
     """One data set: how to load it, and what is known of it before it is loaded.
 
-    `class_counts` are the training images a class as published; `count` finds them out from files without decoding
-    any, and `known` are (images, classes) where they are not listed here. `shape` is (C, H, W). `defaults` are data
-    options that make the set what it is (the profile of `cifar10_lt`). `files` finds the files that it would be read
-    from (none where it is not here); `archives` and `package` are where `alkit get` has them from.
+    `class_counts` and `test_counts` are the training and test images a class as published; `count` finds both out from
+    files without decoding any, and `known` are (images, classes) where they are not listed here. `shape` is (C, H, W),
+    which `look` finds out from the files' headers where it is theirs. `defaults` are data options that make the set
+    what it is (the profile of `cifar10_lt`). `files` finds the files that it would be read from (none where it is not
+    here); `archives` and `package` are where `alkit get` has them from.
 
     `sha256` are the digests by which the images are known, part by part, and `pool_sha256` that of the pool which
     `defaults` and dataset_seed 0 make of them.
@@ -41,12 +43,13 @@ class DatasetEntry:
     home: str
     licence: str = ""
     class_counts: tuple[int, ...] | None = None
-    test_size: int | None = None
+    test_counts: tuple[int, ...] | None = None
     shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     augmentation: str = "none"
     count: Counter | None = None
+    look: Shaper | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     known: tuple[int, int] | None = None
     files: Files = lambda root: []
@@ -66,6 +69,11 @@ class DatasetEntry:
         return len(self.class_counts) if self.class_counts else self.known and self.known[1]
 
     @property
+    def test_size(self) -> int | None:
+        """Test images; None where only the files can tell."""
+        return None if self.test_counts is None else sum(self.test_counts)
+
+    @property
     def train_size(self) -> int | None:
         """Training images with the set's own profile; None where only the files can tell."""
         if not self.class_counts:
@@ -76,10 +84,13 @@ class DatasetEntry:
 _STEP = {"class_balance": [0.01, 1.0] * 5}
 _MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 _SVHN_COUNTS = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
+_SVHN_TEST = (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595)
+_MNIST_TEST = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
 _DIGITS_COUNTS = (142, 145, 142, 146, 145, 146, 145, 143, 139, 144)
+_DIGITS_TEST = (36, 37, 35, 37, 36, 36, 36, 36, 35, 36)
 _CIFAR_SOURCE = ("https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009)", "no licence is stated")
 _CIFAR10: dict[str, Any] = {
-    "test_size": 10_000, "shape": (3, 32, 32), "mean": cifar.STATISTICS[0], "std": cifar.STATISTICS[1],
+    "test_counts": (1000,) * 10, "shape": (3, 32, 32), "mean": cifar.STATISTICS[0], "std": cifar.STATISTICS[1],
     "augmentation": "crop_flip", "files": cifar.files, "archives": cifar.archives, "package": cifar.PACKAGE,
     "sha256": cifar.SHA256,
 }  # fmt: skip
@@ -88,12 +99,12 @@ _ENTRIES = [
     DatasetEntry(
         "digits", "Handwritten digits, 8×8 grey", synthetic.load_digits,
         "scikit-learn's copy of the UCI test set (Alpaydin & Kaynak, 1998)", "CC BY 4.0",
-        _DIGITS_COUNTS, 360, (1, 8, 8), files=synthetic.digits_files, sha256=synthetic.DIGITS_SHA256,
+        _DIGITS_COUNTS, _DIGITS_TEST, (1, 8, 8), files=synthetic.digits_files, sha256=synthetic.DIGITS_SHA256,
     ),
     DatasetEntry(
         "mnist", "MNIST: handwritten digits, 28×28 grey", torchvision_sets.load_mnist,
         "http://yann.lecun.com/exdb/mnist (LeCun et al., 1998)", "CC BY-SA 3.0",
-        _MNIST_COUNTS, 10_000, (1, 28, 28), *torchvision_sets.MNIST_STATISTICS, "crop",
+        _MNIST_COUNTS, _MNIST_TEST, (1, 28, 28), *torchvision_sets.MNIST_STATISTICS, "crop",
         files=partial(torchvision_sets.idx_files, "MNIST"), archives=partial(torchvision_sets.idx_archives, "MNIST"),
         sha256=torchvision_sets.MNIST_SHA256,
     ),
@@ -101,14 +112,14 @@ _ENTRIES = [
         "fashion_mnist", "Fashion-MNIST: clothes, 28×28 grey", torchvision_sets.load_fashion_mnist,
         "https://github.com/zalandoresearch/fashion-mnist and Debian's package dataset-fashion-mnist "
         "(Xiao et al., 2017)", "MIT",
-        (6000,) * 10, 10_000, (1, 28, 28), *torchvision_sets.FASHION_MNIST_STATISTICS, "crop_flip",
+        (6000,) * 10, (1000,) * 10, (1, 28, 28), *torchvision_sets.FASHION_MNIST_STATISTICS, "crop_flip",
         files=partial(torchvision_sets.idx_files, "FashionMNIST"),
         archives=partial(torchvision_sets.idx_archives, "FashionMNIST"), sha256=torchvision_sets.FASHION_MNIST_SHA256,
     ),
     DatasetEntry(
         "svhn", "SVHN: street view house numbers, 32×32", torchvision_sets.load_svhn,
         "http://ufldl.stanford.edu/housenumbers (Netzer et al., 2011)", "non-commercial use",
-        _SVHN_COUNTS, 26_032, (3, 32, 32), *torchvision_sets.SVHN_STATISTICS, "crop",
+        _SVHN_COUNTS, _SVHN_TEST, (3, 32, 32), *torchvision_sets.SVHN_STATISTICS, "crop",
         files=torchvision_sets.svhn_files, archives=torchvision_sets.svhn_archives,
     ),
     DatasetEntry(
@@ -117,7 +128,7 @@ _ENTRIES = [
     ),
     DatasetEntry(
         "cifar100", "CIFAR-100: photographs, 32×32, 100 classes", torchvision_sets.load_cifar100, *_CIFAR_SOURCE,
-        (500,) * 100, 10_000, (3, 32, 32), *torchvision_sets.CIFAR100_STATISTICS, "crop_flip",
+        (500,) * 100, (100,) * 100, (3, 32, 32), *torchvision_sets.CIFAR100_STATISTICS, "crop_flip",
         files=torchvision_sets.cifar100_files, archives=torchvision_sets.cifar100_archives,
     ),
     DatasetEntry(
@@ -139,24 +150,24 @@ _ENTRIES = [
     DatasetEntry(
         "imagenet", "ImageNet (ILSVRC 2012), decoded from files at 224×224", imagenet.load_imagenet,
         "https://image-net.org (Russakovsky et al., 2015)", "non-commercial research, by registration",
-        shape=(3, 224, 224), test_size=50_000, mean=imagenet.IMAGENET_STATISTICS[0],
+        shape=(3, 224, 224), test_counts=(50,) * 1000, mean=imagenet.IMAGENET_STATISTICS[0],
         std=imagenet.IMAGENET_STATISTICS[1], augmentation="resized_crop_flip", count=imagenet.count_imagenet,
         known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet"),
     ),
     DatasetEntry(
         "imagenet64", "ImageNet at 64×64, memory-mapped", imagenet.load_imagenet64,
         "https://image-net.org/download-images (Chrabaszcz et al., 2017)", "non-commercial research, by registration",
-        shape=(3, 64, 64), test_size=50_000, mean=imagenet.IMAGENET_STATISTICS[0],
+        shape=(3, 64, 64), test_counts=(50,) * 1000, mean=imagenet.IMAGENET_STATISTICS[0],
         std=imagenet.IMAGENET_STATISTICS[1], augmentation="crop_flip", count=imagenet.count_imagenet64,
         known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet64"),
     ),
     DatasetEntry(
         "folder", "your own images: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg", folder.load_folder,
-        "yours", "", augmentation="crop_flip", count=folder.count_folder,
+        "yours", "", augmentation="crop_flip", count=folder.count_folder, look=folder.shape_of_folder,
     ),
     DatasetEntry(
         "two_moons", "Two moons: points drawn as spots on 8×8 grey pictures", synthetic.load_two_moons,
-        "made by alkit", "MIT", (1000, 1000), 1000, (1, 8, 8),
+        "made by alkit", "MIT", (1000, 1000), (500, 500), (1, 8, 8),
     ),
 ]  # fmt: skip
 
@@ -186,8 +197,8 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> t
 
 def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
     """The training and test images of an experiment."""
-    entry, options = _options(experiment)
-    train, test = with_features(experiment, *entry.load(_root(experiment), options))
+    entry, options = set_options(experiment)
+    train, test = with_features(experiment, *entry.load(set_root(experiment), options))
     train, test = prepare(train, test, options)
     _check_pool(entry, options, train)
     if known := certainty(entry):
@@ -214,7 +225,7 @@ def as_released(experiment: Experiment, train: ImageSet, test: ImageSet) -> tupl
 
 def _check_pool(entry: DatasetEntry, options: dict[str, Any], train: ImageSet) -> None:
     """Refuse a pool that should be the published choice of images and is not: the random numbers are other ones."""
-    if entry.pool_sha256 is None or options != _options(Experiment.model_validate({"dataset": entry.name}))[1]:
+    if entry.pool_sha256 is None or options != set_options(Experiment.model_validate({"dataset": entry.name}))[1]:
         return
     pixels = sha256_of(train.images.permute(0, 2, 3, 1).numpy())
     if Sha256(pixels, sha256_of(train.labels.numpy())) != entry.pool_sha256:
@@ -233,33 +244,13 @@ def certainty(entry: DatasetEntry) -> str:
     return "no checksum of the images is known" if entry.shape and entry.class_counts is None else ""
 
 
-def pool_facts(experiment: Experiment) -> tuple[int, int]:
-    """(images in the pool, classes), found without decoding an image: for `Experiment.check_pool` before a run starts.
-
-    Where `skip_broken` will skip files, they are still counted.
-    """
-    entry, options = _options(experiment)
-    counts = entry.class_counts
-    if entry.count is not None:
-        counts = tuple(entry.count(_root(experiment), options))
-    if counts is None:
-        train, _ = load_for(experiment)
-        return len(train), train.num_classes
-    kept = imbalance.pool_counts(
-        counts, options["class_balance"], options["imbalance_factor"], options["pool_size"]
-    )  # fmt: skip
-    return sum(kept), len(kept)
-
-
 def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
     """Resize, unbalance, shrink and mislabel the pool; resize, unbalance, shrink the test set: by `dataset_seed`."""
     size, seed = options["image_size"], options["dataset_seed"]
     if size is not None:
         train, test = train.resized(size), test.resized(size)
     before = train.class_counts.tolist()
-    after = imbalance.pool_counts(
-        before, options["class_balance"], options["imbalance_factor"], options["pool_size"]
-    )  # fmt: skip
+    after = pool_counts(before, options)
     notes: dict[str, Any] = dict(train.notes)
     if after != before:
         train = train.select(torch.from_numpy(imbalance.choose(train.labels.numpy(), after, seed, "pool")))
@@ -273,25 +264,29 @@ def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[I
             "labels_changed": int((labels != train.labels.numpy()).sum()),
         }
         train = replace(train, labels=torch.from_numpy(labels))
-    if options["test_class_balance"] is not None:
-        balance, before = options["test_class_balance"], test.class_counts.tolist()
-        kept = imbalance.balanced_counts(before, balance, "test_class_balance")
+    for kept in test_steps(test.class_counts.tolist(), options)[1:]:
         test = test.select(torch.from_numpy(imbalance.choose(test.labels.numpy(), kept, seed, "test")))
-    if options["test_size"] is not None:
-        test = _shrunk(test, options["test_size"], seed)
-    if not len(train) or not len(test):
-        raise DataError(f"{train.name}: {len(train)} training and {len(test)} test images; both are needed")
+    check_both(train.name, len(train), len(test))
     return replace(train, notes=notes), test
 
 
-def _shrunk(test: ImageSet, size: int, seed: int) -> ImageSet:
-    if size > len(test):
-        raise ConfigError(f"test_size: {size} is larger than the {len(test)} test images there are")
-    kept = imbalance.stratified_counts(test.class_counts.tolist(), size)
-    return test.select(torch.from_numpy(imbalance.choose(test.labels.numpy(), kept, seed, "test")))
+def test_steps(counts: Sequence[int], options: dict[str, Any]) -> list[list[int]]:
+    """Test images a class: of the set, then after each data option that leaves some out."""
+    return imbalance.held_out_counts(counts, options["test_class_balance"], options["test_size"])
 
 
-def _options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
+def pool_counts(counts: Sequence[int], options: dict[str, Any]) -> list[int]:
+    """Images a class in the pool, of `counts` in the set."""
+    return imbalance.pool_counts(counts, options["class_balance"], options["imbalance_factor"], options["pool_size"])
+
+
+def check_both(name: str, train: int, test: int) -> None:
+    """Refuse a set without training or without test images."""
+    if not train or not test:
+        raise DataError(f"{name}: {train} training and {test} test images; both are needed")
+
+
+def set_options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
     """The entry, and the experiment's data options with the entry's defaults where they are not set."""
     entry = get_entry(experiment.dataset)
     return entry, profiled(experiment, entry.defaults)
@@ -310,11 +305,11 @@ def profiled(experiment: Experiment, defaults: dict[str, Any]) -> dict[str, Any]
     return {key: defaults.get(key) if value is None else value for key, value in given.items()}
 
 
-def _root(experiment: Experiment) -> Path | None:
+def set_root(experiment: Experiment) -> Path | None:
     return None if experiment.data_root is None else Path(experiment.data_root)
 
 
 __all__ = [
-    "DATASETS", "DatasetEntry", "as_released", "certainty", "get_entry", "load_dataset", "load_for", "pool_facts",
-    "prepare", "profiled", "with_features",
+    "DATASETS", "DatasetEntry", "as_released", "certainty", "get_entry", "load_dataset", "load_for",
+    "prepare", "profiled", "set_options", "set_root", "with_features",
 ]  # fmt: skip

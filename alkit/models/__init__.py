@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from alkit.config import Experiment
-from alkit.models.resnet import ResNet, resnet10, resnet18
+from alkit.errors import ConfigError
+from alkit.models.resnet import ResNet, last_map, resnet10, resnet18
 
 if TYPE_CHECKING:
+    from alkit.data import Facts
     from alkit.models.graph import GCN
     from alkit.models.lossnet import LossNet
     from alkit.models.vaal import VAE, Discriminator
@@ -25,6 +28,9 @@ __all__ = [
     "Network",
     "ResNet",
     "build_network",
+    "check_network",
+    "check_single",
+    "feature_width",
     "resnet10",
     "resnet18",
     "seeded",
@@ -76,6 +82,35 @@ def build_backbone(experiment: Experiment, image_shape: tuple[int, int, int], nu
     from alkit.models import bayesian
 
     return bayesian.build(experiment, image_shape, num_classes)
+
+
+def check_network(experiment: Experiment, facts: Facts) -> None:
+    """Raise `ConfigError` where the model cannot be had for these images, or trained in batches of one."""
+    if experiment.model.startswith("resnet"):
+        if experiment.batch_size == 1:
+            check_single("batch_size", experiment, facts.shape)
+    elif not experiment.on_features:
+        from alkit.models import bayesian
+
+        bayesian.check(experiment, facts.shape)
+
+
+def check_single(name: str, experiment: Experiment, image_shape: tuple[int, int, int]) -> None:
+    """Raise `ConfigError` about the parameter `name`, a batch of 1, where batch-norm would have one number a channel.
+
+    With one number there is no deviation to divide by.
+    """
+    if experiment.model.startswith("resnet") and math.prod(last_map(image_shape, experiment.stem)) == 1:
+        raise ConfigError(
+            f"{name}: of 1 image with {image_shape[1]}×{image_shape[2]} pixels batch-norm sees one number a channel; "
+            "expected at least 2"
+        )
+
+
+def feature_width(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> int:
+    """Penultimate features of the experiment's backbone."""
+    with torch.device("meta"):
+        return int(build_backbone(experiment, image_shape, num_classes).feature_dim)  # type: ignore[arg-type]
 
 
 def build_network(

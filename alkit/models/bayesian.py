@@ -235,8 +235,8 @@ def elbo(
     return expected + kl_divergence(model) / dataset_size
 
 
-def build(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> BayesianCNN:
-    """The experiment's Bayesian network; `ConfigError` where its method needs what the network has not."""
+def check(experiment: Experiment, image_shape: tuple[int, int, int]) -> None:
+    """Raise `ConfigError` where the method needs what a Bayesian network has not, or the images are too small."""
     name = experiment.model
     if experiment.row.objective == "loss_prediction" or experiment.quirk("ranking_loss_for_all"):
         raise ConfigError(f"model: '{name}' has no stages for a loss module; expected resnet10 or resnet18")
@@ -245,9 +245,15 @@ def build(experiment: Experiment, image_shape: tuple[int, int, int], num_classes
     if min(image_shape[1:]) < 8:
         size = "×".join(map(str, image_shape[1:]))
         raise ConfigError(f"model: '{name}' needs images of at least 8×8 pixels, not {size}")
+    if name == "radial_cnn" and experiment.row.objective not in ("cross_entropy", "weighted"):
+        raise ConfigError(f"model: '{name}' trains on its ELBO, which method '{experiment.method}' does not have")
+
+
+def build(experiment: Experiment, image_shape: tuple[int, int, int], num_classes: int) -> BayesianCNN:
+    """The experiment's Bayesian network; `ConfigError` as `check` raises it."""
+    check(experiment, image_shape)
+    name = experiment.model
     if name == "radial_cnn":
-        if experiment.row.objective not in ("cross_entropy", "weighted"):
-            raise ConfigError(f"model: '{name}' trains on its ELBO, which method '{experiment.method}' does not have")
         return radial_cnn(num_classes, image_shape, experiment.width)
     makers: dict[str, Any] = {"mc_dropout_cnn": mc_dropout_cnn, "consistent_dropout_cnn": consistent_dropout_cnn}
     dropout = 0.5 if experiment.dropout is None else experiment.dropout

@@ -141,6 +141,13 @@ class ResNet(nn.Module):
         return self.upper(x, 0)
 
 
+def last_map(image_shape: tuple[int, int, int], stem: Stem = "cifar") -> tuple[int, int]:
+    """(height, width) of the last stage's map for images (C, H, W): every halving rounds up."""
+    halvings = 5 if stem == "imagenet" else 3
+    height, width = (-(-side // 2**halvings) for side in image_shape[1:])
+    return height, width
+
+
 def resnet18(
     num_classes: int,
     in_channels: int = 3,

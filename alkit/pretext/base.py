@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from alkit.config import Experiment
 from alkit.data import ImageSet
 from alkit.errors import ConfigError, TrainingError, nearest
-from alkit.models import build_backbone, seeded
+from alkit.models import build_backbone, check_single, seeded
 from alkit.models.dropout import is_random, set_generator
 from alkit.randomness import derive_seed, generator
 from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.training import evaluation_batch, precision_of, split_batches, to_device
 
 Scores = tuple[Tensor, Tensor]
+Shape = tuple[int, int, int]
 
 
 class PretextTask(ABC):
@@ -36,7 +37,7 @@ class PretextTask(ABC):
 
     def __init__(self, experiment: Experiment, data: ImageSet) -> None:
         self.experiment, self.data = experiment, data
-        self.check(data)
+        self.check(experiment, data.shape)
         self.network = seeded(self.build, generator(experiment.seed, "pretext", self.name, "weights"))
         to_device(self.network, data.device)
         self.optimizer = torch.optim.SGD(
@@ -51,8 +52,16 @@ class PretextTask(ABC):
 
     # --- what a task is ---
 
-    def check(self, data: ImageSet) -> None:  # noqa: B027 - most tasks take any image
-        """Raise `ConfigError` for images that the task can learn nothing from."""
+    @classmethod
+    def check(cls, experiment: Experiment, shape: Shape) -> None:
+        """Raise `ConfigError` for images (C, H, W) that the task can learn nothing from; before they are decoded."""
+        if experiment.pretext_batch_size == 1 and not cls.views_together(experiment):
+            check_single("pretext_batch_size", experiment, shape)
+
+    @classmethod
+    def views_together(cls, experiment: Experiment) -> bool:
+        """Whether several views of an image pass through the network in one batch."""
+        return False
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -147,16 +156,24 @@ def register(name: str) -> Callable[[type[PretextTask]], type[PretextTask]]:
 
 def make_task(experiment: Experiment, data: ImageSet) -> PretextTask:
     """The experiment's pretext task on the images of `data`. Raises `ConfigError` where these do not suit it."""
+    return _task(experiment.pretext)(experiment, data)
+
+
+def check_task(experiment: Experiment, shape: Shape) -> None:
+    """Raise `ConfigError` where images (C, H, W) do not suit the experiment's pretext task."""
+    _task(experiment.pretext).check(experiment, shape)
+
+
+def _task(name: str) -> type[PretextTask]:
     for module in iter_modules(import_module("alkit.pretext").__path__):
         import_module(f"alkit.pretext.{module.name}")
-    name = experiment.pretext
     if name not in _TASKS:
         raise ConfigError(f"pretext: no task '{name}'{nearest(name, _TASKS)}")
-    return _TASKS[name](experiment, data)
+    return _TASKS[name]
 
 
-def square(data: ImageSet, task: str) -> None:
+def square(shape: Shape, task: str) -> None:
     """Refuse images that are not square: turned or padded, their shape alone would give the answer away."""
-    _, height, width = data.shape
+    _, height, width = shape
     if height != width:
         raise ConfigError(f"pretext: {task} needs square images, not {height}×{width}; image_size makes them square")

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alkit.data import ImageSet
+from alkit.config import Experiment
 from alkit.errors import ConfigError
-from alkit.pretext.base import PretextTask, Scores, register
+from alkit.pretext.base import PretextTask, Scores, Shape, register
 
 GRID = 4
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -29,10 +29,12 @@ class Colorization(PretextTask):
 
     measured = False
 
-    def check(self, data: ImageSet) -> None:
-        if data.shape[0] != 3:
+    @classmethod
+    def check(cls, experiment: Experiment, shape: Shape) -> None:
+        super().check(experiment, shape)
+        if shape[0] != 3:
             raise ConfigError(
-                f"pretext: colorization predicts colours, and '{data.name}' is grey; "
+                f"pretext: colorization predicts colours, and '{experiment.dataset}' is grey; "
                 "expected rotation, jigsaw or simsiam"
             )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from alkit.data import ImageSet
+from alkit.config import Experiment
 from alkit.errors import ConfigError
-from alkit.pretext.base import register
+from alkit.pretext.base import Shape, register
 from alkit.pretext.views import WhichView
 
 PERMUTATIONS = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0))
@@ -19,8 +19,10 @@ each other in every place, which is how the paper chooses its subset; and they c
 class Jigsaw(WhichView):
     """Quarters as they are, columns swapped, rows swapped, both. An odd last row or column is left out."""
 
-    def check(self, data: ImageSet) -> None:
-        _, height, width = data.shape
+    @classmethod
+    def check(cls, experiment: Experiment, shape: Shape) -> None:
+        super().check(experiment, shape)
+        _, height, width = shape
         if min(height, width) < 4:
             raise ConfigError(f"pretext: jigsaw needs images of at least 4×4 pixels, not {height}×{width}")
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alkit.data import ImageSet
-from alkit.pretext.base import Scores, register, square
+from alkit.config import Experiment
+from alkit.pretext.base import Scores, Shape, register, square
 from alkit.pretext.views import WhichView
 
 
@@ -19,8 +19,14 @@ class Rotation(WhichView):
     does: each holds every image once, turned by another angle, in an order drawn for each image.
     """
 
-    def check(self, data: ImageSet) -> None:
-        square(data, "rotation")
+    @classmethod
+    def check(cls, experiment: Experiment, shape: Shape) -> None:
+        super().check(experiment, shape)
+        square(shape, "rotation")
+
+    @classmethod
+    def views_together(cls, experiment: Experiment) -> bool:
+        return not experiment.quirk("rotation_four_passes")
 
     def views(self, images: Tensor) -> Tensor:
         return torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(self.count)])

@@ -15,7 +15,7 @@ import torch
 from alkit import deadline, devices
 from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import Experiment
-from alkit.data import ImageSet, images_for
+from alkit.data import Facts, ImageSet, facts_of, images_for
 from alkit.data.identity import pixels_digest
 from alkit.errors import CheckpointError, DataError, OutOfTimeError
 from alkit.pretext.base import PretextTask, make_task
@@ -80,9 +80,20 @@ def with_pretext(
     train: ImageSet | None = None,
     test: ImageSet | None = None,
 ) -> Experiment:
-    """The experiment with its pretext losses: computed in `folder`/KEY.npz where it needs some and names none."""
+    """The experiment with its pretext losses: computed in `folder`/KEY.npz where it needs some and names none.
+
+    Raises as `run_check.check_run` does before anything is trained.
+    """
     if "pretext" not in experiment.row.needs or experiment.pretext_losses is not None:
         return experiment
+    from alkit.run_check import check_run
+
+    check_run(
+        experiment,
+        Facts.of(*images_for(experiment, train, test))
+        if train is not None or test is not None
+        else facts_of(experiment),
+    )
     out_file = Path(folder) / f"{pretext_key(experiment)}.npz"
     run_pretext(experiment, out_file, progress, train=train, test=test)
     return Experiment(**(experiment.model_dump() | {"pretext_losses": str(out_file)}))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alkit.config import Experiment
 from alkit.data import augment
 from alkit.data.crop import TRIES
 from alkit.pretext.base import PretextTask, Scores, register
@@ -51,6 +52,10 @@ class SimSiam(PretextTask):
     """
 
     measured = False
+
+    @classmethod
+    def views_together(cls, experiment: Experiment) -> bool:
+        return True
 
     def build(self) -> nn.Module:
         return _Siamese(self.backbone(1))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from alkit.config import Experiment
 from alkit.pretext.base import PretextTask, Scores
 
 
@@ -18,6 +19,10 @@ class WhichView(PretextTask):
     """
 
     count = 4
+
+    @classmethod
+    def views_together(cls, experiment: Experiment) -> bool:
+        return True
 
     @abstractmethod
     def views(self, images: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from alkit.data import Facts
 from alkit.errors import ConfigError
+from alkit.models import feature_width
 from alkit.strategies.base import Pool, Query, Strategy, register
 from alkit.strategies.coreset import check_features
 
@@ -153,9 +155,8 @@ def bait(
         raise ValueError(f"form: expected binary or full, not {form!r}")
     if not ridge > 0:
         raise ValueError(f"ridge: expected a number above 0, not {ridge}")
-    if form == "full" and logits.shape[1] * features.shape[1] > LARGEST_FISHER:
-        size = f"{logits.shape[1]} classes × {features.shape[1]} features"
-        raise ValueError(f"form: the full one takes at most {LARGEST_FISHER} = classes × features, not {size}")
+    if form == "full":
+        check_full(logits.shape[1], features.shape[1])
     check_features(features, labelled_features)
     check_features(logits, labelled_logits)
     if not budget:
@@ -179,21 +180,30 @@ def bait(
     return added[backward.open]
 
 
+def check_full(classes: int, width: int) -> None:
+    """Refuse, by a `ValueError`, a Fisher matrix of more than `LARGEST_FISHER` rows."""
+    if classes * width > LARGEST_FISHER:
+        size = f"{classes} classes × {width} features"
+        raise ValueError(f"form: the full one takes at most {LARGEST_FISHER} = classes × features, not {size}")
+
+
 @register("bait")
 class Bait(Strategy):
     """Least Fisher information left, on the current model's last layer. A candidate's utility is p(1)·(1 − p(1))·‖z‖²:
     what it adds to the information of the binary form."""
 
+    def check(self, facts: Facts) -> None:
+        if self.experiment.bait_form == "full":
+            try:
+                check_full(facts.classes, feature_width(self.experiment, facts.shape, facts.classes))
+            except ValueError as error:
+                raise ConfigError(f"bait_{error}") from None
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         e, features, logits = self.experiment, pool.model_features, pool.logits
-        try:
-            positions = bait(
-                features, logits, pool.labelled_model_features, pool.labelled_logits, budget, e.bait_form, e.bait_ridge
-            )
-        except ValueError as error:
-            if not str(error).startswith("form:"):
-                raise
-            raise ConfigError(f"bait_{error}") from None
+        positions = bait(
+            features, logits, pool.labelled_model_features, pool.labelled_logits, budget, e.bait_form, e.bait_ridge
+        )
         top = logits.double().softmax(1).amax(1)
         utilities = top * (1 - top) * features.norm(dim=1).double().square()  # no copy of the features
         return Query(pool.candidates[positions.to(pool.candidates.device)], utilities)

@@ -15,7 +15,7 @@ from alkit.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from alkit.config import Experiment
-    from alkit.data import ImageSet
+    from alkit.data import Facts, ImageSet
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,9 @@ class Strategy:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
+
+    def check(self, facts: Facts) -> None:
+        """Raise `ConfigError` for parameters and images that it cannot choose by or from; before a run starts."""
 
     def first_query(self, unlabelled: Tensor, count: int) -> Tensor | None:
         """The first labelled set, (count,) int64, or None to have it drawn at random."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alkit.data import Facts
 from alkit.errors import ConfigError
 from alkit.strategies.base import Pool, Query, Strategy, register
 from alkit.strategies.coreset import check_features, origin_of, squared_distances
@@ -16,6 +17,15 @@ from alkit.strategies.coreset import check_features, origin_of, squared_distance
 WARD_LIMIT = 40_000  # leaves: Ward's method holds 8·n² bytes, 12.8 GB for as many
 
 Array = NDArray[Any]
+
+
+def check_size(count: int) -> None:
+    """Refuse a tree over more than `WARD_LIMIT` images."""
+    if count > WARD_LIMIT:
+        raise ConfigError(
+            f"hierarchical: a Ward tree over {count} images needs {8 * count**2 / 1e9:.0f} GB; "
+            f"expected at most {WARD_LIMIT} candidates and labelled images together: set subset"
+        )
 
 
 def ward_children(features: Tensor) -> Array:
@@ -28,11 +38,7 @@ def ward_children(features: Tensor) -> Array:
 
     check_features(features)
     count = len(features)
-    if count > WARD_LIMIT:
-        raise ConfigError(
-            f"hierarchical: a Ward tree over {count} images needs {8 * count**2 / 1e9:.0f} GB; "
-            f"expected at most {WARD_LIMIT} candidates and labelled images together: set subset"
-        )
+    check_size(count)
     if count < 2:
         return np.empty((0, 2), dtype=np.int64)
     points = features.detach().cpu()
@@ -244,12 +250,18 @@ class Hierarchical(Strategy):
 
     reveals_within_cycle = True
 
+    def check(self, facts: Facts) -> None:
+        e, available = self.experiment, facts.pool - self.experiment.validation_size
+        for query in range(1, e.cycle_count):
+            labelled = e.first_count + (query - 1) * e.quota
+            candidates = min(e.subset or available, available - labelled)
+            check_size(labelled + max(candidates, 0))
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
-        count, known = len(pool.candidates), len(pool.labelled)
+        count = len(pool.candidates)
         if self.experiment.quirk("hsamp_fixed_quota"):
             budget = min(self.experiment.quota, count)
-        if count + known > WARD_LIMIT:
-            ward_children(torch.empty(1, 1).expand(count + known, 1))  # refuse before the features are computed
+        check_size(count + len(pool.labelled))  # before the features are computed
         features = torch.cat([pool.features, pool.labelled_features.to(pool.features.device)])
         sampler = HierarchicalSampler(
             ward_children(features), pool.num_classes, self.experiment.quirk("hsamp_integer_cost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.config import Experiment
-from alkit.data import ImageSet
+from alkit.data import Facts, ImageSet
 from alkit.data.identity import pixels_digest
 from alkit.errors import ConfigError
+from alkit.pretext.base import check_task
 from alkit.pretext.exchange import as_text, read_losses
 from alkit.pretext.settings import pool_settings
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
@@ -102,8 +104,16 @@ class Pt4al(Strategy):
     of losses are added, up to the number needed.
     """
 
+    def check(self, facts: Facts) -> None:
+        e = self.experiment
+        if facts.pool < e.cycles:
+            raise ConfigError(f"cycles: {facts.pool} images cannot make {e.cycles} batches")
+        if e.pretext_losses is None:
+            check_task(e, facts.shape)
+        elif Path(e.pretext_losses).is_file():  # a finished run no longer needs it
+            self._check_length(facts.pool)
+
     def first_query(self, unlabelled: Tensor, count: int) -> Tensor | None:
-        self._check_length(len(unlabelled) + self.experiment.validation_size)
         return torch.from_numpy(evenly_spaced(self._left(self._first_batch, unlabelled, count), count))
 
     def candidates(self, unlabelled: Tensor, cycle: int, generator: torch.Generator) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alkit.data import Facts
 from alkit.strategies.base import Pool, Query, Strategy, register
-from alkit.strategies.uncertainty import bald, in_blocks
+from alkit.strategies.uncertainty import bald, check_disagreement, in_blocks
 
 TINY = torch.finfo(torch.float64).tiny
 
@@ -136,6 +137,10 @@ class StatisticalBias(Strategy):
     The whole pool is looked at whatever `subset` says: over a random part of it the draws' masses would not be known.
     The model that it looks with is trained without the weights (`ActiveLearner`).
     """
+
+    def check(self, facts: Facts) -> None:
+        if self.experiment.sbias_score == "mutual_information":
+            check_disagreement(self.experiment)
 
     def candidates(self, unlabelled: Tensor, cycle: int, generator: torch.Generator) -> Tensor:
         return unlabelled

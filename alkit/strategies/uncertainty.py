@@ -6,11 +6,17 @@ All are computed and returned in float64, and raise `ValueError` for tensors of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from alkit.errors import ConfigError
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
+
+if TYPE_CHECKING:
+    from alkit.config import Experiment
+    from alkit.data import Facts
 
 BLOCK = 1 << 18  # numbers of a block: its float64 copies stay in cache
 
@@ -97,8 +103,24 @@ class Uncertainty(Strategy):
 class Bald(Strategy):
     """The candidates on which posterior samples disagree most."""
 
+    def check(self, facts: Facts) -> None:
+        check_disagreement(self.experiment)
+
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         return top_query(pool, in_blocks(bald, pool.log_probs, 1), budget)
+
+
+def check_disagreement(experiment: Experiment) -> None:
+    """Refuse a posterior whose samples are all alike: every candidate would then tie, and the first ones be asked."""
+    if experiment.posterior_samples < 2:
+        raise ConfigError(
+            f"posterior_samples: method '{experiment.method}' asks where samples disagree; expected at least 2, not 1"
+        )
+    if experiment.dropout == 0 and experiment.model != "radial_cnn":
+        raise ConfigError(
+            f"dropout: method '{experiment.method}' asks where samples of the model disagree, and with dropout 0 they "
+            "are all alike; expected above 0, or null"
+        )
 
 
 def random_utilities(count: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,96 @@
+"""What is refused before a run starts: all that its parameters and its data set decide, without decoding an image.
+
+`alkit run`, its dry run, a notebook and the learner ask the same functions; a rule stands with what it is about: in
+`Experiment.check_pool`, the model, the pretext task or the strategy (`Strategy.check`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from alkit import grid
+from alkit.config import Experiment
+from alkit.data import Facts, facts_of
+from alkit.data.first import available_of, first_labelled
+from alkit.data.registry import get_entry
+from alkit.devices import choose_device
+from alkit.errors import AlkitError, ConfigError, DataError
+from alkit.models import check_network
+from alkit.strategies.base import check_start, make_strategy
+from alkit.words import counted
+
+SAMPLE = 200
+"""Files of a folder that are decoded to see whether they are images."""
+
+
+def check_run(experiment: Experiment, facts: Facts) -> None:
+    """Refuse, by a `ConfigError` or `DataError` of one line, a run that its images cannot give."""
+    experiment.check_pool(facts.pool, facts.classes)
+    check_start(experiment)
+    if experiment.row.calibrated and not experiment.quirk("ts_fit_on_train") and experiment.first_count < 2:
+        raise ConfigError(
+            f"initial: method '{experiment.method}' holds out a part of the first labels to fit the temperature; "
+            "expected at least 2"
+        )
+    if experiment.first_labelled is not None and not experiment.row.whole_pool:
+        first_labelled(experiment, available_of(experiment, facts.pool)[1])
+    check_network(experiment, facts)
+    make_strategy(experiment).check(facts)
+
+
+def check_plan(plan: grid.Plan, here: bool = True, facts: Callable[[Experiment], Facts] = facts_of) -> list[str]:
+    """Refuse a study of which any run would be refused; returns a line on each folder of images that was looked at.
+
+    `here`: the runs are made on this machine, whose devices can be asked for.
+    """
+    known: dict[str, Facts] = {}
+    for run in plan.runs:
+        experiment = run.experiment
+        key = json.dumps([experiment.data_root, experiment.features, grid.data_of(experiment)], sort_keys=True)
+        try:
+            if here:
+                choose_device(experiment.device)
+            if key not in known:
+                known[key] = facts(experiment)
+            check_run(experiment, known[key])
+        except AlkitError as error:
+            label = f"{run.label}: " if len(plan.labels) > 1 else ""
+            raise type(error)(f"{plan.source}: {label}{error}") from None
+    return decode_samples(plan)
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def decode_samples(plan: grid.Plan) -> list[str]:
+    """A line on each folder of images of the study, of which some were decoded; `DataError` names a broken one."""
+    known: dict[str, Experiment] = {}
+    for run in plan.runs:
+        known.setdefault(json.dumps([run.experiment.dataset, run.experiment.data_root]), run.experiment)
+    return [line for experiment in known.values() if (line := _decode_sample(experiment))]
+
+
+def _decode_sample(experiment: Experiment) -> str | None:
+    if get_entry(experiment.dataset).name != "folder":
+        return None
+    from alkit.data import decode
+    from alkit.data.folder import folder_root, scan
+
+    listing = scan(folder_root(None if experiment.data_root is None else Path(experiment.data_root)))
+    paths = [listing.root / name for name in listing.names]
+    chosen, broken = paths[:: max(1, -(-len(paths) // SAMPLE))], []
+    for path in chosen:
+        try:
+            decode.decode(path, 8, 3)
+        except DataError as error:
+            if not experiment.skip_broken:
+                raise DataError(f"{error}; remove it, or set skip_broken: true") from None
+            broken.append(path)
+    skipped = f", {len(broken)} of them broken and to be skipped" if broken else ""
+    what = f"all {len(paths):,} files" if len(chosen) == len(paths) else f"{len(chosen)} of {len(paths):,} files"
+    return f"images    {what} decoded{skipped}, in {counted(len(listing.class_names), 'class', 'classes')}"
+
+
+__all__ = ["check_plan", "check_run", "decode_samples"]
