@@ -31,19 +31,19 @@ NOT_REPRODUCED = (
     ),
     NotReproduced(
         ("PT4AL",), ("random",),
-        "the random arm is one training on 1,000 images drawn anew; other numbers of labels are set by hand",
+        "`random` is one training on 1,000 images drawn anew; other numbers of labels are set by hand",
         "here the labelled set grows from cycle to cycle; each cycle starts from fresh weights, as the script does",
     ),
     NotReproduced(
         ("OO4AL",), ("vaal",),
         "the autoencoder is trained beside the classifier, step by step, on augmented labelled images; the main script "
         "that was released does not build it",
-        "the released arm does not run",
+        "the released method does not run",
     ),
     NotReproduced(
         ("TA-VAAL",), ("vaal", "coreset"),
         "VAAL is in the list of methods but has no code, and CoreSet's code asks for a model that is not there",
-        "neither arm runs",
+        "neither of the two runs",
     ),
     NotReproduced(
         ("LL4AL", "Sequential GCN", "TA-VAAL"), ("ll4al", "ta_vaal"),

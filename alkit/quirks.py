@@ -224,7 +224,7 @@ _ENTRIES = [
     ),
     Quirk(
         "best_test_checkpoint", ("PT4AL",), "main script, test() after each epoch",
-        "the epoch with the best TEST accuracy is reported and carried on, in every arm: random and the whole data set "
+        "the epoch with the best TEST accuracy is reported and carried on, for every method: random and the whole data set "
         "too", "the last epoch", "reported epoch",
     ),
     Quirk(
@@ -234,7 +234,7 @@ _ENTRIES = [
     ),
     Quirk(
         "bgr_images", ("PT4AL",), "loader, cv2.imread",
-        "channels are reversed against the normalisation statistics, in every arm", "RGB", "channel order",
+        "channels are reversed against the normalisation statistics, for every method", "RGB", "channel order",
     ),
     Quirk(
         "cold_start_batch_5", ("PT4AL",), "cold-start script",

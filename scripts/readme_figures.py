@@ -142,8 +142,9 @@ def effects_list(effects: list[Effect]) -> str:
         rows = [effect for effect in effects if effect.measure == measure]
         found = [effect for effect in rows if effect.low > 0 or effect.high < 0]
         named = [f"`{effect.quirk}` {in_words(effect)}" for effect in found if abs(effect.difference) > ROUNDING]
-        lines.append(f"- {words[0].upper()}{words[1:]}: {len(named)} of {counted(len(rows), 'interval')} without 0"
-                     + (": " + "; ".join(named) if named else "") + ".")  # fmt: skip
+        lines.append(f"- {words[0].upper()}{words[1:]}: of {counted(len(rows), 'interval')}, {len(named) or 'none'} "
+                     f"{'does' if len(named) == 1 else 'do'} not hold 0{':' if named else '.'}")  # fmt: skip
+        lines += [f"  - {one}" for one in named]
     sizes: dict[str, float] = {}
     for effect in effects:
         sizes[effect.quirk] = max(sizes.get(effect.quirk, 0.0), abs(effect.difference))
