@@ -224,8 +224,8 @@ _ENTRIES = [
     ),
     Quirk(
         "best_test_checkpoint", ("PT4AL",), "main script, test() after each epoch",
-        "the epoch with the best TEST accuracy is reported and carried on, for every method: random and the whole data set "
-        "too", "the last epoch", "reported epoch",
+        "the epoch with the best TEST accuracy is reported and carried on, for every method: random and the whole data "
+        "set too", "the last epoch", "reported epoch",
     ),
     Quirk(
         "normalised_logit_confidence", ("PT4AL",), "main script, confidence sampler",
