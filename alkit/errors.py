@@ -34,6 +34,14 @@ class TrainingError(AlkitError):
     """Training that cannot go on: a loss that is not a number, or no memory left."""
 
 
+class DivergedError(TrainingError):
+    """A number of a training is not finite; `alkit.divergence` adds which training, and where `place` is in it."""
+
+    def __init__(self, what: str, place: str = "") -> None:
+        super().__init__(what)
+        self.place = place
+
+
 class OutOfTimeError(AlkitError):
     """The time that the run was given is over; it stands at a checkpoint."""
 

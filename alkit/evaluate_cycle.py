@@ -11,6 +11,7 @@ from torch import Tensor
 from alkit import calibration
 from alkit.config import Experiment
 from alkit.data import ImageSet, augment
+from alkit.divergence import require_finite
 from alkit.models import Network
 from alkit.pool import posterior_log_probs
 from alkit.randomness import generator
@@ -33,7 +34,9 @@ def fit_run_temperature(
         indices, data = torch.arange(len(bought)), augmented(train, bought, kind, experiment.seed, cycle)
     logits = predict(network, data, indices, experiment)
     fit = calibration.fit_temperature if held_out is not None else calibration.fit_temperature_briefly
-    return fit(logits.cpu(), data.labels.cpu()[indices])
+    temperature = fit(logits.cpu(), data.labels.cpu()[indices])
+    require_finite(torch.tensor(temperature), "the temperature")
+    return temperature
 
 
 def augmented(train: ImageSet, indices: Tensor, kind: str, seed: int, cycle: int) -> ImageSet:

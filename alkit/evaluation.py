@@ -27,7 +27,7 @@ from alkit.checkpoint_files import CheckpointFile, find_checkpoints
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment
 from alkit.data import ImageSet, digest, load_for
 from alkit.data.registry import get_entry
-from alkit.errors import CheckpointError, ConfigError, TrainingError, nearest
+from alkit.errors import CheckpointError, ConfigError, DivergedError, TrainingError, nearest
 from alkit.evaluate_cycle import evaluate_cycle
 from alkit.files import atomic_write
 from alkit.methods import METHODS
@@ -233,7 +233,7 @@ def _evaluate(source: _Source, test: ImageSet, device: torch.device) -> tuple[di
     to_device(network, device)
     try:
         measures, arrays = evaluate_cycle(source.experiment, network, test, file.cycle or 0, source.temperature)
-    except ValueError:  # finite weights can still overflow
+    except DivergedError:  # finite weights can still overflow
         raise CheckpointError(f"{file.path}: its outputs are not numbers") from None
     except TrainingError as error:
         raise TrainingError(f"{file.path}: {error}") from None

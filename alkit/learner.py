@@ -139,14 +139,16 @@ class ActiveLearner:
         trainer = self._train(cycle, bought, seconds, weights)
         began = time.perf_counter()
         self._report("evaluating", cycle, trainer.epoch)
-        temperature = fit_run_temperature(self.experiment, trainer.network, self.train, bought, held_out, cycle)
-        measures, predictions = evaluate_cycle(self.experiment, trainer.network, self.test, cycle, temperature)
+        with trainer.trained():
+            temperature = fit_run_temperature(self.experiment, trainer.network, self.train, bought, held_out, cycle)
+            measures, predictions = evaluate_cycle(self.experiment, trainer.network, self.test, cycle, temperature)
         seconds["evaluate"] = time.perf_counter() - began
         began = time.perf_counter()
         bought_now = state.queries[-1]
         if not last:
             self._report("querying", cycle, trainer.epoch)
-            self._query(cycle, chooser or trainer.network, labelled, temperature)
+            with trainer.trained():
+                self._query(cycle, chooser or trainer.network, labelled, temperature)
         seconds["query"] = time.perf_counter() - began
         record = {
             "cycle": cycle,
@@ -216,7 +218,8 @@ class ActiveLearner:
         before, began, saved = seconds["train"], time.perf_counter(), time.monotonic()
         while not trainer.finished and not self._should_stop(best, trainer.epoch):
             loss = trainer.train_epoch()
-            self._note_best(best, trainer)
+            with trainer.trained():
+                self._note_best(best, trainer)
             seconds["train"] = before + time.perf_counter() - began
             self._report("training", cycle, trainer.epoch, loss=loss)
             late = deadline.passed() and not trainer.finished

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alkit.config import Experiment
 from alkit.data import ImageSet
+from alkit.divergence import require_finite
 from alkit.models import Network, ResNet
 from alkit.models.head import Head
 from alkit.randomness import generator
@@ -152,4 +153,4 @@ def posterior_log_probs(
     result[0] = first
     for number in range(1, count):
         result[number] = sample().log_softmax(1)
-    return result
+    return require_finite(result, "an output of the model")

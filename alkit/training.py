@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from alkit.config import Experiment
 from alkit.data import ImageSet, augment
+from alkit.divergence import finite_outputs, of_training, require_finite
 from alkit.errors import TrainingError
 from alkit.models import Network
 from alkit.models.dropout import is_random, set_generator
@@ -113,7 +114,8 @@ class Trainer:
                 f"out of memory in cycle {self.cycle}, epoch {self.epoch + 1}, with {self.experiment.batch_size} "
                 "images a batch; a smaller batch_size, width or image_size needs less"
             ) from None
-        self._check(losses, rate)
+        with of_training("lr", rate, cycle=self.cycle, place=f"epoch {self.epoch + 1}", other=self._other):
+            require_finite(losses, "the loss", "batch")
         self.epoch += 1
         self.losses.append(float(losses.mean()))
         return self.losses[-1]
@@ -169,13 +171,15 @@ class Trainer:
             {"lam": lam.to(device, non_blocking=True)},
         )  # fmt: skip
 
-    def _check(self, losses: Tensor, rate: float) -> None:
-        broken = (~losses.isfinite()).nonzero().flatten()
-        if len(broken):
-            raise TrainingError(
-                f"the loss is not a number in cycle {self.cycle}, epoch {self.epoch + 1}, batch {int(broken[0]) + 1} "
-                f"(learning rate {rate:g}); a lower lr may help"
-            )
+    @property
+    def _other(self) -> str:
+        """What may help beside a lower rate."""
+        return "smaller numbers as features" if self.experiment.on_features else ""
+
+    def trained(self) -> AbstractContextManager[None]:
+        """Within, outputs of the network that are not numbers are said to be of this training, as it stands."""
+        rate = learning_rate(self.experiment, max(self.epoch - 1, 0))
+        return of_training("lr", rate, cycle=self.cycle, after=f"epoch {self.epoch}", other=self._other)
 
     def end(self) -> None:
         """Free what only further epochs need."""
@@ -244,7 +248,8 @@ def forward_all(
 ) -> list[Tensor]:
     """`function` of the images `indices` (all by default), batch by batch; its outputs, float32, joined.
 
-    Where memory runs out the batch is halved and the pass goes on.
+    Where memory runs out the batch is halved and the pass goes on. Raises `DivergedError`, a `TrainingError`, if an
+    output is not a finite number.
     """
     device = data.device
     chosen = torch.arange(len(data)) if indices is None else indices.cpu()
@@ -271,7 +276,7 @@ def forward_all(
                 raise TrainingError("out of memory while evaluating a single image") from None
             size = max(1, size // 2)
             torch.cuda.empty_cache()
-    return outputs
+    return finite_outputs(outputs)
 
 
 def predict(

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from alkit.config import Experiment
 from alkit.data import ImageSet
-from alkit.errors import ConfigError, TrainingError, nearest
+from alkit.divergence import of_training, require_finite
+from alkit.errors import ConfigError, nearest
 from alkit.models import build_backbone, check_single, seeded
 from alkit.models.dropout import is_random, set_generator
 from alkit.randomness import derive_seed, generator
@@ -44,6 +45,7 @@ class PretextTask(ABC):
             self.network.parameters(), lr=experiment.pretext_lr, momentum=experiment.momentum,
             weight_decay=experiment.weight_decay, fused=data.device.type in ("cpu", "cuda"),
         )  # fmt: skip
+        self._trained = 0
         self._dropout = torch.Generator(data.device)
         set_generator(self.network, self._dropout)
         self._loop = StepLoop(
@@ -95,13 +97,10 @@ class PretextTask(ABC):
         self._dropout.manual_seed(derive_seed(experiment.seed, "pretext", self.name, "dropout", epoch))
         self.network.train()
         steps = self._loop.run(self._step, rows, None, None if data.resident else data.stream(rows.batches("images")))
-        mean = float(steps.mean())
-        if not torch.isfinite(steps).all():
-            raise TrainingError(
-                f"the loss of the pretext task is not a number in epoch {epoch + 1} "
-                f"(pretext_lr {experiment.pretext_lr:g}); a lower pretext_lr may help"
-            )
-        return mean
+        self._trained = epoch + 1
+        with of_training("pretext_lr", experiment.pretext_lr, place=f"epoch {epoch + 1}"):
+            require_finite(steps, "the loss of the pretext task", "batch")
+        return float(steps.mean())
 
     def _step(self, row: Row, images: Tensor | None) -> Tensor:
         """One step on a row of the epoch's draws; its loss ()."""
@@ -128,6 +127,8 @@ class PretextTask(ABC):
             for images in data.stream(torch.arange(len(data), device=data.device).split(size))
         ]
         losses, accuracy = torch.cat(parts, dim=1).cpu().double()
+        with of_training("pretext_lr", self.experiment.pretext_lr, after=f"epoch {self._trained}"):
+            require_finite(losses, "the pretext task's loss of an image")
         return losses, accuracy
 
     def backbone(self, num_outputs: int, channels: int | None = None) -> nn.Module:

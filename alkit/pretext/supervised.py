@@ -32,5 +32,6 @@ def supervised_losses(experiment: Experiment) -> npt.NDArray[np.float64]:
         trainer = Trainer(network, train, torch.arange(len(train)), whole, 1)
         while not trainer.finished:
             trainer.train_epoch()
-        losses = F.cross_entropy(predict(network, train, None, whole), train.labels, reduction="none")
+        with trainer.trained():
+            losses = F.cross_entropy(predict(network, train, None, whole), train.labels, reduction="none")
     return losses.double().cpu().numpy()

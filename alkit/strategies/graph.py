@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alkit.divergence import of_training, require_finite
 from alkit.models.graph import GCN
 from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
@@ -215,15 +216,18 @@ class GraphSelection(Strategy):
         graph = SimilarityGraph.of(pool.features, pool.labelled_features)
         place = torch.arange(len(graph.x))
         known = e.budget * pool.cycle if e.quirk("gcn_assumes_equal_init") else len(graph.x)
-        gcn, smoothed = train_gcn(
-            graph, (place >= count) & (place < count + known), generator,
-            hidden=e.gcn_hidden, dropout=e.gcn_dropout, steps=e.gcn_steps, lr=e.gcn_lr,
-            weight_decay=e.gcn_weight_decay, weight=e.gcn_lambda, unlabelled_mask=place < count,
-        )  # fmt: skip
-        if e.row.strategy == "uncertain_gcn":
-            scores = _scores(gcn, graph, smoothed)[:count]
-            return top_query(pool, -(scores - e.gcn_margin).abs(), budget)
-        h = graph.x if e.quirk("core_gcn_backbone_features") else gcn.hidden(smoothed)
-        del graph, smoothed  # two copies of the features make room for the cover
+        uncertain = e.row.strategy == "uncertain_gcn"
+        with of_training("gcn_lr", e.gcn_lr, cycle=pool.cycle, after=f"step {e.gcn_steps}"):
+            gcn, smoothed = train_gcn(
+                graph, (place >= count) & (place < count + known), generator,
+                hidden=e.gcn_hidden, dropout=e.gcn_dropout, steps=e.gcn_steps, lr=e.gcn_lr,
+                weight_decay=e.gcn_weight_decay, weight=e.gcn_lambda, unlabelled_mask=place < count,
+            )  # fmt: skip
+            seen = _scores(gcn, graph, smoothed) if uncertain else gcn.hidden(smoothed)
+            require_finite(seen, "an output of the graph network")
+        if uncertain:
+            return top_query(pool, -(seen[:count] - e.gcn_margin).abs(), budget)
+        h = graph.x if e.quirk("core_gcn_backbone_features") else seen
+        del graph, smoothed, seen  # two copies of the features make room for the cover
         positions, distances = farthest_first(h[:count], h[count : count + known], budget)
         return Query(pool.candidates[positions.to(pool.candidates.device)], finite(distances))

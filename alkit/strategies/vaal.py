@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.data import ImageSet
-from alkit.errors import TrainingError
+from alkit.divergence import of_training, require_finite
 from alkit.models import VAE, Discriminator, seeded
 from alkit.models.vaal import begin_kaiming
 from alkit.steps import Draws, Row, StepLoop, recorder_for
@@ -82,7 +82,7 @@ def train_vaal(
 
     `ranks` are the predicted losses (m,) and (n,) that condition both. `generator` is on the CPU: batches and the
     noise of the codes come from it. With `in_order` the images come as they stand (`batches_in_order`). Nothing is read
-    back from the device.
+    back from the device before the last step; then `DivergedError` is raised for a loss that is not a number.
     """
     device = images.device
     size = max(2, batch_size)
@@ -114,13 +114,14 @@ def train_vaal(
         _descend(loss + adversarial * adversarial_loss(*codes), optimizers[0])
         with torch.no_grad():
             means = [vae.encode(x)[0] for x in batches]
-        _descend(discriminator_loss(*map(discriminator, means, r)), optimizers[1])
-        return loss
+        against = discriminator_loss(*map(discriminator, means, r))
+        _descend(against, optimizers[1])
+        return loss.detach() + against.detach()
 
     loop = StepLoop(device, recorder_for(device, [noise]) if images.resident else None)
-    for part in rows:
-        loop.run(step, part)
+    losses = [loop.run(step, part).clone() for part in rows]  # the next part may write over it
     loop.forget()
+    require_finite(torch.cat(losses), "the loss of the autoencoder and its discriminator", "step")
 
 
 def _rows(steps: dict[str, list[Tensor]], device: torch.device) -> list[Draws]:
@@ -191,20 +192,20 @@ class Vaal(Strategy):
         if order is not None:
             candidates = candidates[order.to(candidates.device)]
             theirs = None if theirs is None else theirs[order.to(theirs.device)]
-        train_vaal(
-            vae, discriminator, images, pool.labelled, candidates, generator,
-            None if ranks is None or theirs is None else (ranks[0], theirs),
-            steps=step_count(
-                len(pool.labelled), len(pool.candidates), experiment.vae_epochs, experiment.batch_size
-            ),
-            batch_size=experiment.batch_size, lr=experiment.vae_lr, beta=experiment.vae_beta,
-            adversarial=experiment.vae_adversarial, in_order=in_order,
-        )  # fmt: skip
-        logits = labelled_logits(vae, discriminator, images, candidates, theirs, experiment.batch_size, train_mode)
+        with of_training("vae_lr", experiment.vae_lr, cycle=pool.cycle):
+            train_vaal(
+                vae, discriminator, images, pool.labelled, candidates, generator,
+                None if ranks is None or theirs is None else (ranks[0], theirs),
+                steps=step_count(
+                    len(pool.labelled), len(pool.candidates), experiment.vae_epochs, experiment.batch_size
+                ),
+                batch_size=experiment.batch_size, lr=experiment.vae_lr, beta=experiment.vae_beta,
+                adversarial=experiment.vae_adversarial, in_order=in_order,
+            )  # fmt: skip
+            logits = labelled_logits(vae, discriminator, images, candidates, theirs, experiment.batch_size, train_mode)
+            require_finite(logits, "a score of the discriminator")
         if order is not None:
             logits = logits[order.argsort().to(logits.device)]
-        if not logits.isfinite().all():
-            raise TrainingError(f"{experiment.method}: the scores are not numbers; a lower vae_lr may help")
         chosen = top(-logits, budget).to(pool.candidates.device)
         return Query(pool.candidates[chosen], torch.sigmoid(-logits.double()))
 
