@@ -43,7 +43,8 @@ $(VENV)/installed: requirements.lock pyproject.toml
 ifeq ($(TORCH),cpu)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	grep -vE '^(nvidia|cuda|triton)' requirements.lock > $(VENV)/cpu.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu -r $(VENV)/cpu.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu -r $(VENV)/cpu.lock || \
+		{ echo 'TORCH=cpu needs download.pytorch.org; "make demo" without it takes torch from PyPI'; exit 1; }
 else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 endif

@@ -111,7 +111,7 @@ def together(needs: dict[str, Need], at_once: int) -> str:
     beside = f", {counted(at_once, 'run')} at a time" if at_once > 1 else ""
     return (
         f"about {duration(max(hours, longest))} on this machine{beside}, and {size} of disk "
-        "(a rough figure, from a few training steps or from finished runs)"
+        "(rough: by finished runs, or by a few training steps timed just now)"
     )
 
 
