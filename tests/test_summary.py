@@ -559,6 +559,14 @@ def test_a_verdict_of_little_claims_nothing() -> None:
     assert len(pair) == 3
 
 
+def test_the_words_of_the_verdict_are_explained_below_it_and_a_method_is_called_a_method(built: Path) -> None:
+    top, _, rest = (built / "summary.html").read_text().partition('<h2 id="')
+    below = top[top.index("What these words mean") :]
+    for word in ("point", "seed", "95% interval", "shown", "Holm's correction", "ECE"):
+        assert f"<em>{word}</em>" in html.unescape(below), word
+    assert '<th>method</th><th class="n">seeds</th><th class="n">labels</th>' in rest
+
+
 def test_the_page_begins_with_the_title_the_verdict_and_the_contents(built: Path) -> None:
     text = (built / "summary.html").read_text()
     assert "<h1>A study with planted truth</h1>" in text
