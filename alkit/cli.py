@@ -228,7 +228,7 @@ def run_study(options: argparse.Namespace) -> int:
     from alkit.run_check import check_plan
 
     grid.check_rerun(plan, options.rerun)
-    looked = check_plan(plan, here=options.profile is None)
+    looked = check_plan(plan, options.rerun, here=options.profile is None)
     cores = options.cores or _all_cores()
     if options.dry_run:
         from alkit.dry_run import show

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +22,17 @@ _NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 def _numeral(value: object) -> object:
     """YAML 1.1 reads `1e-4` as text; it is a number to everybody else."""
     return float(value) if isinstance(value, str) and _NUMERAL.fullmatch(value) else value
+
+
+def _plain(value: object) -> object:
+    """What Python's own code has at hand, as a study file would say it: numpy's numbers, paths, tuples and arrays."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(each) for each in value]
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
 Real = Annotated[float, BeforeValidator(_numeral), Field(allow_inf_nan=False)]
@@ -57,7 +68,7 @@ class _Checked(BaseModel):
 
     def __init__(self, /, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**{key: _plain(value) for key, value in values.items()})
         except ValidationError as error:
             raise ConfigError(_one_line(error, type(self))) from None
 
@@ -423,6 +434,9 @@ class Study(_Checked):
             raise ConfigError(f"methods: '{doubled[0]}' is named twice")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError("seeds: each seed once")
+        for label, own in self.variants.items():
+            if "seed" in own:
+                raise ConfigError(f"variants: '{label}' has a seed of its own; expected the study's seeds for all")
         Experiment(**self.parameters)
         for label in self.labels:
             self.experiment(label)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alkit.files import for_papermill
+from alkit.scratch import scratch_folder
 
 PARENT = "ALKIT_PARENT"
 """The variable that names the process which a started one must not outlive: see `alkit.job`."""
@@ -42,7 +42,8 @@ def _own_kernel() -> Iterator[Any]:
     """
     from traitlets.config import Config
 
-    with tempfile.TemporaryDirectory(prefix="alkit-job-", ignore_cleanup_errors=True) as scratch:
+    with scratch_folder("alkit-job-") as folder:
+        scratch = str(folder)
         kernel = {"argv": [sys.executable, "-P", "-m", "alkit.job", "kernel", "-f", "{connection_file}"],
                   "language": "python", "display_name": "Python 3", "env": {PARENT: str(os.getpid())}}  # fmt: skip
         spec = Path(scratch) / "kernels" / "python3" / "kernel.json"

@@ -34,7 +34,10 @@ NOTEBOOKS = ROOT / "notebooks"
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 PROFILES = ROOT / "workflow" / "profiles"
 BEGUN = ("result.json", "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.new.pt")
-RESERVED = ("tables", "figures", "models", "logs", "pretext")
+RESERVED = (
+    "tables", "figures", "paper", "models", "logs", "pretext", "study.yaml", "summary.html", "summary.ipynb",
+)  # fmt: skip
+"""Names in a study's folder that are no label's."""
 
 ImagesOf = Callable[[Experiment], dict[str, Any] | None]
 """The images that an experiment has now, as a record has them; None for a named set, checked whenever it is read."""
@@ -152,11 +155,13 @@ def whole_study(study: Study, methods: list[str], seeds: list[int]) -> Study:
     values["variants"] = {label: _absolute(own) for label, own in study.variants.items()}
     whole = Study(**values)
     whole.check()
+    if whole.study.lower() in RESERVED:
+        raise ConfigError(f"study: '{whole.study}' is the name of a file or folder of every study; choose another")
     for label in whole.labels:
         if whole.experiment(label).name != label:
             raise ConfigError(f"label: the runs of '{label}' cannot have another label; use variants to name runs")
         if label.lower() in RESERVED:
-            raise ConfigError(f"variants: '{label}' is the name of a folder that every study has; choose another")
+            raise ConfigError(f"variants: '{label}' is the name of a file or folder of every study; choose another")
     return whole
 
 

@@ -344,7 +344,7 @@ class ActiveLearner:
         train, held = [], []
         for number, query in enumerate(self.state.queries):
             order = torch.randperm(len(query), generator=generator(experiment.seed, "temperature", number))
-            count = max(1, round(len(query) * experiment.ts_holdout)) if len(query) > 1 else 0
+            count = min(max(1, round(len(query) * experiment.ts_holdout)), len(query) - 1)  # one is left to train on
             held.append(query[order[:count].sort().values])
             train.append(query[order[count:].sort().values])
         return torch.cat(train), torch.cat(held)

@@ -23,6 +23,7 @@ from alkit.data import ImageSet, load_for, own_experiment
 from alkit.data.cache import statistics_of
 from alkit.errors import ConfigError
 from alkit.learner import ActiveLearner
+from alkit.paths import named
 from alkit.pretext.exchange import PretextLosses
 from alkit.pretext.run import run_pretext, with_pretext
 from alkit.pretext.settings import pretext_key
@@ -147,6 +148,7 @@ def _run(
     train: ImageSet | None = None,
     test: ImageSet | None = None,
 ) -> Run:
+    out_dir, outputs_dir = named(out_dir, "out_dir"), named(outputs_dir, "outputs_dir")
     pretext_dir = out_dir
     if out_dir is None and outputs_dir is not None:
         pretext_dir = outputs(outputs_dir) / experiment.dataset / "pretext"
@@ -171,7 +173,7 @@ def pretext(experiment: Experiment, out_file: str | Path | None = None) -> tuple
 
     Without `out_file` it is a file of this session, gone when it ends.
     """
-    path = Path(out_file) if out_file is not None else Path(_scratch().name) / f"{pretext_key(experiment)}.npz"
+    path = named(out_file, "out_file") or Path(_scratch().name) / f"{pretext_key(experiment)}.npz"
     with _Bars(experiment) as bars:
         return run_pretext(experiment, path, bars), path
 

@@ -88,6 +88,18 @@ def check_writable_as_text(*paths: str | Path) -> None:
             raise ConfigError(f"{path}: its name is not UTF-8; rename the file or folder") from None
 
 
+def named(path: object, parameter: str) -> Path | None:
+    """A path that was given as the parameter, `~` as the home folder; None for none.
+
+    Raises `ConfigError` for what is no name: papermill's `-p out_dir 2024` gives a number, and of `007` only 7.
+    """
+    if path is None or isinstance(path, str | os.PathLike):
+        return None if path is None else Path(os.path.expanduser(path))  # type: ignore[arg-type]
+    number = isinstance(path, int | float)
+    how = f"; papermill takes it as text with -r {parameter}" if number else ""
+    raise ConfigError(f"{parameter}: expected the name of a file or folder, not {path!r}{how}")
+
+
 def counted_from(folder: Path, parameters: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """`parameters` with the relative paths among them, which have these `names`, counted from `folder`."""
     paths = {name: value for name in names if isinstance(value := parameters.get(name), str)}

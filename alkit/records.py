@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import stat
 import time
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +75,8 @@ class RecordWarning(UserWarning):
 def load_runs(folder: str | Path) -> pd.DataFrame:
     """All finished runs below `folder` (of outputs, of a study or of one run), one row a run and cycle.
 
-    Columns: `COLUMNS`; accuracy and errors are fractions, times seconds. `path` is the run's folder,
+    Columns: `COLUMNS`; `study` is the name of the study's folder, or where it lies below `folder` if two there have
+    the same name; accuracy and errors are fractions, times seconds. `path` is the run's folder,
     `train_images` and `test_images` are the digests of its pool and test images and `images` is both of them (None in
     older records, of which they are not known), `params_sha256` that of `compared_params`. What could
     not be read is in `.attrs["problems"]`, a tuple of (path, reason), and announced by a `RecordWarning`.
@@ -84,7 +87,7 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
         raise CheckpointError(f"{root}: no such folder")
     rows: list[tuple[Any, ...]] = []
     problems: list[tuple[str, str]] = []
-    seen: dict[tuple[str, str, int], str] = {}
+    seen: dict[tuple[Path, str, int], str] = {}
     for path in find_runs(root, "result.json"):
         try:
             record = read_run(path)
@@ -92,11 +95,12 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
             key = (study, record["label"], record["seed"])
             if key in seen:
                 raise CheckpointError(f"{path}: the same run (label {key[1]}, seed {key[2]}) as {seen[key]}")
-            rows += _rows(record, study, path)
+            rows += _rows(record, str(study), path)
             seen[key] = str(path)
         except CheckpointError as error:
             problems.append((str(path), str(error).removeprefix(f"{path}: ").removeprefix(f"{path / 'result.json'}: ")))
     frame = pd.DataFrame.from_records(rows, columns=list(COLUMNS))
+    frame["study"] = frame["study"].map(_told_apart({study for study, _, _ in seen}, root.absolute()))
     for name in (*MEASURES, "temperature", "train_loss", *(f"{name}_seconds" for name in SECONDS)):
         frame[name] = frame[name].astype(float)
     frame = frame.sort_values(["study", "label", "seed", "cycle"], kind="stable", ignore_index=True)
@@ -323,17 +327,23 @@ def compared_params(params: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _study_of(path: Path, record: dict[str, Any]) -> str:
-    """The study a run's folder belongs to; refuses a record whose folder STUDY/LABEL/seed-N is another run's."""
+def _told_apart(studies: Iterable[Path], root: Path) -> dict[str, str]:
+    """What each study's folder is called: its name, or where it lies below `root` if another has the same name."""
+    names = Counter(study.name for study in studies)
+    return {str(study): study.name if names[study.name] == 1 else os.path.relpath(study, root) for study in studies}
+
+
+def _study_of(path: Path, record: dict[str, Any]) -> Path:
+    """The folder of a run's study; refuses a record whose folder STUDY/LABEL/seed-N is another run's."""
     path = path.absolute()
     folder = _SEED_FOLDER.fullmatch(path.name)
     if not folder:
-        return path.parent.name
+        return path.parent
     if (int(folder[1]), path.parent.name) != (record["seed"], record["label"]):
         raise CheckpointError(
             f"{path}: the record is of label {record['label']}, seed {record['seed']}, not of its folder's run"
         )
-    return path.parent.parent.name
+    return path.parent.parent
 
 
 def _read_json(file: Path) -> Any:

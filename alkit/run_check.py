@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from alkit import grid
@@ -40,13 +40,20 @@ def check_run(experiment: Experiment, facts: Facts) -> None:
     make_strategy(experiment).check(facts)
 
 
-def check_plan(plan: grid.Plan, here: bool = True, facts: Callable[[Experiment], Facts] = facts_of) -> list[str]:
+def check_plan(
+    plan: grid.Plan,
+    again: Container[str] = (),
+    here: bool = True,
+    facts: Callable[[Experiment], Facts] = facts_of,
+) -> list[str]:
     """Refuse a study of which any run would be refused; returns a line on each folder of images that was looked at.
 
-    `here`: the runs are made on this machine, whose devices can be asked for.
+    Finished runs stay as they are, but for the labels `again`. `here`: the runs are made on this machine, whose devices
+    can be asked for.
     """
     known: dict[str, Facts] = {}
-    for run in plan.runs:
+    runs = [run for run in plan.runs if not run.finished or run.label in again]
+    for run in runs:
         experiment = run.experiment
         key = json.dumps([experiment.data_root, experiment.features, grid.data_of(experiment)], sort_keys=True)
         try:
@@ -55,19 +62,21 @@ def check_plan(plan: grid.Plan, here: bool = True, facts: Callable[[Experiment],
             if key not in known:
                 known[key] = facts(experiment)
             check_run(experiment, known[key])
+        except DataError:  # names its file or folder, whichever run asks for it
+            raise
         except AlkitError as error:
             label = f"{run.label}: " if len(plan.labels) > 1 else ""
             raise type(error)(f"{plan.source}: {label}{error}") from None
-    return decode_samples(plan)
+    return decode_samples(runs)
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
-def decode_samples(plan: grid.Plan) -> list[str]:
-    """A line on each folder of images of the study, of which some were decoded; `DataError` names a broken one."""
+def decode_samples(runs: Iterable[grid.GridRun]) -> list[str]:
+    """A line on each folder of images of the runs, of which some were decoded; `DataError` names a broken one."""
     known: dict[str, Experiment] = {}
-    for run in plan.runs:
+    for run in runs:
         known.setdefault(json.dumps([run.experiment.dataset, run.experiment.data_root]), run.experiment)
     return [line for experiment in known.values() if (line := _decode_sample(experiment))]
 

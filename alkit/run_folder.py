@@ -27,6 +27,7 @@ from alkit.config import FREE_PARAMETERS, Experiment
 from alkit.data.identity import difference
 from alkit.errors import CheckpointError
 from alkit.files import atomic_write, clean_temporary, sha256, write_json, write_npz
+from alkit.paths import named
 
 
 def fingerprint(experiment: Experiment) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class RunFolder:
     """The folder `path` of one run of `experiment` on `images` (`images_record`); None keeps everything in memory."""
 
     def __init__(self, path: str | Path | None, experiment: Experiment, images: dict[str, Any]) -> None:
-        self.path = Path(path) if path is not None else None
+        self.path = named(path, "out_dir")
         self.experiment = experiment
         self.images = images
         self._reported = 0.0

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from conftest import TINY
 from photographs import photographs
+from synthetic_study import write_run
 
 from alkit import ActiveLearner, Experiment, cli, grid
 from alkit.data import DATASETS, facts_of, from_arrays, load_for
@@ -145,6 +146,16 @@ def test_a_tree_too_large_is_refused_unless_a_subset_is_drawn(tmp_path: Path, mo
     check_plan(plan_of(tmp_path, method="hierarchical", subset=179))
     with pytest.raises(ConfigError, match="a Ward tree over 200 images"):
         check_plan(plan_of(tmp_path, method="hierarchical", subset=180))
+
+
+def test_finished_runs_stay_as_they_are_unless_they_begin_anew(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, method="bald", dropout=0.0, device="cuda:77")
+    write_run(plan.runs[0].folder, plan.runs[0].experiment, arrays=False)
+    assert check_plan(plan) == []
+    with pytest.raises(ConfigError, match="device: 'cuda:77' is not there"):
+        check_plan(plan, ["bald"])
+    with pytest.raises(ConfigError, match="dropout: method 'bald'"):
+        check_plan(plan, ["bald"], here=False)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------

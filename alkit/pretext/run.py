@@ -18,6 +18,7 @@ from alkit.config import Experiment
 from alkit.data import Facts, ImageSet, facts_of, images_for
 from alkit.data.identity import pixels_digest
 from alkit.errors import CheckpointError, DataError, OutOfTimeError
+from alkit.paths import named
 from alkit.pretext.base import PretextTask, make_task
 from alkit.pretext.exchange import PretextLosses, as_text, read_losses, write_pretext
 from alkit.pretext.settings import pretext_key, pretext_settings
@@ -45,7 +46,7 @@ def run_pretext(
 
     Raises `CheckpointError` for a file of other settings or images, `ConfigError` for images that do not suit the task.
     """
-    out_file = Path(out_file)
+    out_file = named(out_file, "out_file") or Path()
     if out_file.suffix != ".npz":
         raise DataError(f"{out_file}: expected the name of a file that ends in .npz")
     if experiment.threads is not None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from alkit.errors import CheckpointError
 from alkit.execute import execute
 from alkit.files import write_text
 from alkit.paths import absolute, check_writable_as_text, fix_environment
+from alkit.scratch import scratch_folder
 from alkit.status import no_runs, run_folders
 from alkit.summary.study import StudyFolder, open_study, title_of
 
@@ -37,8 +36,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
     check_writable_as_text(study, notebook)
     fix_environment()
     root = None if data_root is None else str(absolute(data_root))
-    aside = Path(tempfile.mkdtemp(dir=study, prefix=".summary-"))
-    try:
+    with scratch_folder(".summary-", study) as aside:
         parameters = {"study_dir": str(study), "out_dir": str(aside), "data_root": root}
         try:
             execute(notebook, aside / "summary.ipynb", parameters, cwd=study)
@@ -54,8 +52,6 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
         write_text(aside / "summary.ipynb", written.replace(f"/{aside.name}", ""))
         write_text(aside / "summary.html", page.page(aside / "summary.ipynb", title_of(study)))
         _move(aside, study)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return study / "summary.html"
 
 

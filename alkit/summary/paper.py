@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from alkit.errors import CheckpointError
 from alkit.files import atomic_write, write_text
 from alkit.paths import absolute
 from alkit.plots.style import in_style
+from alkit.scratch import scratch_folder
 from alkit.summary import calibrated, tables
 from alkit.summary.study import BASELINE, StudyFolder, open_study, title_of
 
@@ -40,8 +40,10 @@ def write(study_dir: str | Path) -> tuple[Path, list[str]]:
     study = open_study(folder)
     if not len(study.frame):
         raise CheckpointError(f"{study_dir}: no run of this study has finished")
-    aside, missing = Path(tempfile.mkdtemp(dir=folder, prefix=".paper-")), []
-    try:
+    missing: list[str] = []
+    with scratch_folder(".paper-", folder) as aside:
+        made_in = aside / "paper"
+        made_in.mkdir()
         parts: list[tuple[str, Callable[[StudyFolder], Figure | str]]]
         parts = [("curves", curves), ("forest", forest), ("reliability", reliability)]
         for name, make in parts:
@@ -49,14 +51,11 @@ def write(study_dir: str | Path) -> tuple[Path, list[str]]:
             if isinstance(made, str):
                 missing.append(f"{name}.pdf: not written: {made}")
             else:
-                _save(made, aside / f"{name}.pdf")
-        write_text(aside / "table.tex", table(study))
+                _save(made, made_in / f"{name}.pdf")
+        write_text(made_in / "table.tex", table(study))
         target = folder / "paper"
         shutil.rmtree(target, ignore_errors=True)
-        aside.chmod(0o755)
-        os.rename(aside, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(made_in, target)
     return target, missing
 
 
