@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_LOCK = ".lock"
+_LOCK, _NEW = ".lock", ".new-"
 
 
 @contextmanager
@@ -22,11 +22,12 @@ def scratch_folder(prefix: str, within: str | Path | None = None) -> Iterator[Pa
     place = Path(tempfile.gettempdir() if within is None else within)
     for left in place.glob(f"{prefix}*"):
         _remove_if_left(left)
-    path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    path = Path(tempfile.mkdtemp(prefix=f"{_NEW}{prefix}", dir=place))
     try:
         with (path / _LOCK).open("w") as handle:
             with suppress(OSError):  # where files cannot be locked, nobody's folders are removed
                 fcntl.flock(handle, fcntl.LOCK_EX)
+            path = path.rename(place / path.name.removeprefix(_NEW))  # only now others look at it
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
