@@ -42,14 +42,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "cmam", "cmam_layer": 3, **CNN}, "cmam_layer: 'mc_dropout_cnn' has 2 layers to fuse after, not 3"),
     ({"method": "mixup", "model": "radial_cnn"}, "model: 'radial_cnn' trains on its ELBO"),
     ({"image_size": 7, **CNN}, "model: 'mc_dropout_cnn' needs images of at least 8×8 pixels, not 7×7"),
-    ({"batch_size": 1}, "batch_size: of 1 image with 8×8 pixels batch-norm sees one number a channel"),
-    ({"batch_size": 1, "image_size": 32, "stem": "imagenet"}, "batch_size: of 1 image with 32×32 pixels"),
+    ({"batch_size": 1}, "batch_size: 1 image of 8×8 pixels gives batch-norm one number a channel"),
+    ({"batch_size": 1, "image_size": 32, "stem": "imagenet"}, "batch_size: 1 image of 32×32 pixels"),
     # pretext tasks that the images do not suit
     ({"method": "pt4al", "pretext": "colorization"}, "pretext: colorization predicts colours, and 'digits' is grey"),
     ({"method": "pt4al", "pretext": "jigsaw", "image_size": 2}, "pretext: jigsaw needs images of at least 4×4 pixels"),
     ({"method": "pt4al_cold_start", "cycles": 201}, "cycles: 200 images cannot make 201 batches"),
     ({"method": "pt4al", "pretext": "rotation", "pretext_batch_size": 1, "protocol": "released"},
-     "pretext_batch_size: of 1 image with 8×8 pixels"),
+     "pretext_batch_size: 1 image of 8×8 pixels"),
     # strategies that cannot choose
     ({"method": "margin", "initial": 0}, "initial: method 'margin' cannot choose before there is a model"),
     ({"method": "typiclust", "initial": 0}, "initial: method 'typiclust' has nothing to choose by"),

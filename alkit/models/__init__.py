@@ -102,7 +102,7 @@ def check_single(name: str, experiment: Experiment, image_shape: tuple[int, int,
     """
     if experiment.model.startswith("resnet") and math.prod(last_map(image_shape, experiment.stem)) == 1:
         raise ConfigError(
-            f"{name}: of 1 image with {image_shape[1]}×{image_shape[2]} pixels batch-norm sees one number a channel; "
+            f"{name}: 1 image of {image_shape[1]}×{image_shape[2]} pixels gives batch-norm one number a channel; "
             "expected at least 2"
         )
 
