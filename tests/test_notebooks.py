@@ -20,6 +20,7 @@ from synthetic_study import write_study
 from alkit import Experiment
 from alkit.methods import METHODS
 from alkit.models import resnet10
+from alkit.plots.features import nearest_to
 from alkit.records import read_predictions, read_queries, read_run
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +111,27 @@ def test_the_notebook_of_a_method_runs_and_leaves_its_record(
 def test_a_parameter_that_does_not_exist_stops_the_notebook(tmp_path: Path) -> None:
     with pytest.raises(PapermillExecutionError, match="budgett: unknown parameter; did you mean 'budget'"):
         execute("methods/random.ipynb", tmp_path, **TINY, budgett=3)
+
+
+def test_the_features_notebook_shows_neighbours_a_map_and_a_probe(tmp_path: Path) -> None:
+    ran = execute("features.ipynb", tmp_path, encoder="pixels", encoder_options={}, pool_size=150, test_size=100)
+    pictures = [cell.id for cell in ran.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert pictures == ["neighbours", "neighbours", "map"]
+    (probe,) = outputs(ran, "probe")
+    named, pixels = (line[25:].split()[0] for line in probe["text"].splitlines()[:2])
+    assert "".join(outputs(ran, "load")[-1]["text"]).startswith("pixels: 64 numbers an image, 150 images of digits")
+    assert named == pixels, "the encoder `pixels` gives the pixels"
+    first = outputs(ran, "map")[0]["text"] if "text" in outputs(ran, "map")[0] else outputs(ran, "map")[1]["text"]
+    assert [line.split()[0] for line in first.splitlines()] == ["random", "typiclust", "probcover", "max_herding"]
+
+
+def test_neighbours_are_of_the_highest_cosine() -> None:
+    rows = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    found = nearest_to(rows, torch.tensor([3, 17]), 4).tolist()
+    for place, (itself, *others) in zip((3, 17), found, strict=True):
+        cosine = torch.nn.functional.cosine_similarity(rows, rows[place].expand_as(rows))
+        ranked = [k for k in cosine.argsort(descending=True).tolist() if k != place]
+        assert (itself, others) == (place, ranked[:4])
 
 
 def test_the_quirks_notebook_prints_the_register_and_measures_a_study(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def embedding(
 
     `names` of the classes, if there are at most twelve, are written where the classes are.
     """
-    columns = min(3, max(1, len(queries)))
+    columns = 2 if len(queries) == 4 else min(3, max(1, len(queries)))
     rows = max(1, -(-len(queries) // columns))
     fig, axes = figure(rows, columns, width=min(7.0, 2.45 * columns), height=2.45 * rows + 0.28)
     looks = styles({label: methods[label] for label in queries})
