@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alkit import calibration, data, models, objectives, plots, records, statistics, strategies
+    from alkit import calibration, data, models, objectives, records, statistics, strategies
+    from alkit.analysis import plots
     from alkit.config import Experiment, Study
     from alkit.data import ImageSet, load_dataset
     from alkit.learner import ActiveLearner
@@ -20,7 +21,8 @@ _HOMES = {
     "load_dataset": "alkit.data",
     "ActiveLearner": "alkit.learner",
 }
-_MODULES = {"calibration", "data", "models", "objectives", "plots", "records", "statistics", "strategies"}
+_MODULES = {name: f"alkit.{name}" for name in ("calibration", "data", "models", "objectives", "records", "statistics",
+                                              "strategies")} | {"plots": "alkit.analysis.plots"}  # fmt: skip
 
 __all__ = [
     "ActiveLearner",
@@ -44,5 +46,5 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:
-        return import_module(f"alkit.{name}")
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'alkit' has no attribute '{name}'")

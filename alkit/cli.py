@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from alkit.errors import AlkitError
-from alkit.paths import fix_environment, name_user, substitute_home
+from alkit.storage.paths import fix_environment, name_user, substitute_home
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -213,8 +213,8 @@ def _seeds(text: str) -> list[int]:
 
 
 def run_study(options: argparse.Namespace) -> int:
-    from alkit import grid, runner
     from alkit.errors import ConfigError
+    from alkit.grid import planning, runner
 
     if options.profile is not None and not (options.profile / "config.yaml").is_file():
         raise ConfigError(f"profile: {options.profile}: no config.yaml in it")
@@ -223,15 +223,15 @@ def run_study(options: argparse.Namespace) -> int:
                           "of their own in the profile")  # fmt: skip
     runner.check_snakemake()
     # what a file says can be checked at once; what its data gives needs torch, and so a second or two
-    plan = grid.make_plan(options.study, options.out, options.methods, options.seeds)
+    plan = planning.make_plan(options.study, options.out, options.methods, options.seeds)
     from alkit.data.own import images_now
-    from alkit.run_check import check_plan
+    from alkit.grid.plan_check import check_plan
 
-    grid.check_rerun(plan, options.rerun)
+    planning.check_rerun(plan, options.rerun)
     looked = check_plan(plan, options.rerun, here=options.profile is None)
     cores = options.cores or _all_cores()
     if options.dry_run:
-        from alkit.dry_run import show
+        from alkit.grid.dry_run import show
 
         places = runner.count_gpus() * (options.runs_per_gpu or 1)
         threads = max(run.experiment.threads or 1 for run in plan.runs)
@@ -254,18 +254,18 @@ def _all_cores() -> int:
 
 
 def show_status(options: argparse.Namespace) -> int:
-    from alkit.status import status_table
+    from alkit.grid.status import status_table
 
     print(status_table(options.folder))
     return 0
 
 
 def make_summary(options: argparse.Namespace) -> int:
-    from alkit.summary import build
+    from alkit.analysis.summary import build
 
     print(build(options.folder, data_root=options.data_root))
     if options.paper:
-        from alkit.summary import paper
+        from alkit.analysis.summary import paper
 
         folder, missing = paper.write(options.folder)
         print(folder, *missing, sep="\n")
@@ -273,15 +273,15 @@ def make_summary(options: argparse.Namespace) -> int:
 
 
 def evaluate_checkpoints(options: argparse.Namespace) -> int:
-    from alkit import evaluation
+    from alkit.analysis import evaluation
 
     given = {name: evaluation.value_of(text) for name, text in options.parameters}
     return evaluation.main(options.pattern, options.dataset, options.data_root, options.out, given)
 
 
 def list_methods(options: argparse.Namespace) -> int:
+    from alkit.errors.words import aligned
     from alkit.methods import METHODS
-    from alkit.runner import aligned
 
     rows = [["method", "objective", "strategy", "needs", "paper"]]
     rows += [[m.id, m.objective, m.strategy, ", ".join(m.needs), m.paper] for m in METHODS.values()]
@@ -294,7 +294,7 @@ def list_methods(options: argparse.Namespace) -> int:
 
 def list_datasets(options: argparse.Namespace) -> int:
     from alkit.data import DATASETS
-    from alkit.runner import aligned
+    from alkit.errors.words import aligned
 
     rows = [["data set", "training", "test", "classes", "what it is"]]
     for entry in DATASETS.values():
@@ -316,10 +316,10 @@ def make_features(options: argparse.Namespace) -> int:
 
     from alkit.config import Experiment
     from alkit.data import load_for
-    from alkit.devices import choose_device, deterministic
-    from alkit.encoders import encoder_named
-    from alkit.encoders import make_features as make
     from alkit.errors import ConfigError
+    from alkit.training.devices import choose_device, deterministic
+    from alkit.training.encoders import encoder_named
+    from alkit.training.encoders import make_features as make
 
     out = options.out or Path(f"{options.dataset}-{options.encoder.replace(':', '-')}.npz")
     if out.suffix != ".npz":
@@ -341,9 +341,9 @@ def make_features(options: argparse.Namespace) -> int:
 
 def list_quirks(options: argparse.Namespace) -> int:
     from alkit.errors import ConfigError, nearest
-    from alkit.not_reproduced import NOT_REPRODUCED
+    from alkit.errors.words import aligned
     from alkit.quirks import QUIRKS, in_words
-    from alkit.runner import aligned
+    from alkit.quirks.not_reproduced import NOT_REPRODUCED
 
     if options.name is None:
         rows = [["quirk", "seen in", "what the program does, and its measured effect"]]
@@ -376,7 +376,7 @@ def list_quirks(options: argparse.Namespace) -> int:
 
 
 def show_doctor(options: argparse.Namespace) -> int:
-    from alkit.doctor import examine
+    from alkit.grid.doctor import examine
 
     return examine()
 

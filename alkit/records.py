@@ -25,8 +25,8 @@ import pandas as pd
 
 from alkit.config import Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import find_runs, image_digests, is_alive, one_line, read_mapping, seconds
-from alkit.words import counted
+from alkit.errors.words import counted
+from alkit.storage.progress import find_runs, image_digests, is_alive, one_line, read_mapping, seconds
 
 SCHEMA = 1
 RUN_COLUMNS = ("dataset", "method", "label", "seed", "protocol", "pool_size", "started", "finished")

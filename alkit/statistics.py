@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special, stats
 
-from alkit.words import counted, every
+from alkit.errors.words import counted, every
 
 Array = npt.NDArray[np.float64]
 Values = Mapping[int, float] | pd.Series | Sequence[float] | Array

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from alkit.files import write_json
+from alkit.storage.files import write_json
 from benchmarks import timing
 
 OUT = Path(__file__).parents[1] / "outputs" / "published" / "benchmarks"

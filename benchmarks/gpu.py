@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from alkit import Experiment, devices, steps
-from alkit.models import Network, resnet10, resnet18
-from alkit.sharing import mps
-from alkit.training import Trainer, predict, to_device
+from alkit import Experiment
+from alkit.models import Network, resnet10, resnet18, steps
+from alkit.training import devices
+from alkit.training.loop import Trainer, predict, to_device
+from alkit.training.sharing import mps
 from benchmarks.training import PilDataset, made_up_images, reference_epoch
 
 CUDA = torch.device("cuda")

@@ -163,7 +163,7 @@ def plot(rows: list[dict[str, Any]], path: str | Path) -> None:
     """Seconds and peak memory against the number of candidates, log-log; one legend with the slopes of both."""
     import matplotlib.pyplot as plt
 
-    from alkit.plots.style import WIDTH, figure, in_style
+    from alkit.analysis.plots.style import WIDTH, figure, in_style
 
     fig, panels = figure(1, 2, width=WIDTH, height=3.8)
     measures = (("cpu_seconds", 1.0, "seconds of one core"), ("peak_bytes", 1e6, "MB beyond the pool, at its peak"))

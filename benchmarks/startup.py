@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from alkit.grid import NOTEBOOKS
+from alkit.grid.planning import NOTEBOOKS
 from benchmarks.timing import times_row
 
 IMPORT = """
@@ -50,7 +50,7 @@ def first_step_seconds() -> tuple[float, float]:
         folder = Path(name)
         (folder / "run.yaml").write_text(PARAMETERS)
         command = [
-            sys.executable, "-m", "alkit.job", "notebook", str(NOTEBOOKS / "methods" / "random.ipynb"),
+            sys.executable, "-m", "alkit.grid.job", "notebook", str(NOTEBOOKS / "methods" / "random.ipynb"),
             str(folder / "run.ipynb"), "-f", str(folder / "run.yaml"), "-r", "out_dir", name,
         ]  # fmt: skip
         began = time.perf_counter()

@@ -15,7 +15,7 @@ from torchvision import transforms
 from alkit import Experiment
 from alkit.data import ImageSet, augment, from_arrays
 from alkit.models import Network, resnet10, resnet18
-from alkit.training import Trainer, predict, to_device
+from alkit.training.loop import Trainer, predict, to_device
 from benchmarks.timing import Comparison, compare
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

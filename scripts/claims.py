@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alkit import published
+from alkit.analysis import published
+from alkit.analysis.summary.study import open_study
+from alkit.errors.words import counted
 from alkit.statistics import PairedTest, paired_test
-from alkit.summary.study import open_study
-from alkit.words import counted
 
 SMALLER_IS_BETTER = {"ece", "nll", "brier", "oe"}
 POINTS = {"accuracy", "overconfidence"}  # fractions shown as hundredths

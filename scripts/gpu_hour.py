@@ -24,19 +24,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from alkit import deadline, grid
 from alkit.errors import AlkitError, OutOfTimeError
-from alkit.sharing import mps
-from alkit.words import counted
+from alkit.errors.words import counted
+from alkit.grid import planning
+from alkit.training import deadline
+from alkit.training.sharing import mps
 
 Job = tuple[str, dict[str, Any], str, str]
 """Name, parameters, run folder and pretext folder of one run."""
 
 
-def plan_of(text: str, out: Path, device: str) -> tuple[grid.Plan, list[Job]]:
+def plan_of(text: str, out: Path, device: str) -> tuple[planning.Plan, list[Job]]:
     """The plan of STUDY[:METHODS[:SEEDS]] and its unfinished runs, all methods of a seed before the next seed."""
     source, methods, seeds = [*text.split(":"), "", ""][:3]
-    plan = grid.make_plan(
+    plan = planning.make_plan(
         source, out, [m for m in methods.split(",") if m], [int(s) for s in seeds.split(",") if s]
     )  # fmt: skip
     runs = sorted((run for run in plan.runs if not run.finished), key=lambda run: plan.seeds.index(run.seed))
@@ -54,7 +55,7 @@ def work(tasks: Any, answers: Any) -> None:
     import torch
 
     from alkit import ActiveLearner, Experiment
-    from alkit.pretext.run import with_pretext
+    from alkit.training.pretext.run import with_pretext
 
     torch.set_num_threads(1)
     while (job := tasks.get()) is not None:
@@ -111,9 +112,9 @@ def main() -> int:
                 plan, more = plan_of(text, options.out, options.device)
                 plan.folder.mkdir(parents=True, exist_ok=True)
                 if plan.folder not in held:
-                    stack.enter_context(grid.hold(plan.folder))
+                    stack.enter_context(planning.hold(plan.folder))
                     held.add(plan.folder)
-                grid.prepare(plan, cores=1)
+                planning.prepare(plan, cores=1)
                 jobs += more
             environment, words = stack.enter_context(mps()) if options.runs > 1 else ({}, "one run at a time")
             os.environ.update(environment)

@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.methods import METHODS, Method
-from alkit.teaching import NO_EXAMPLE, has_moons
+from alkit.notebook.teaching import NO_EXAMPLE, has_moons
 
 ROOT = Path(__file__).parent.parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"},
@@ -67,7 +67,7 @@ from alkit import notebook, plots
 notebook.begin(globals())"""
 
 
-METHOD_SETUP = SETUP.replace("notebook, plots", "notebook, plots, teaching")
+METHOD_SETUP = SETUP.replace("notebook, plots\n", "notebook, plots\nfrom alkit.notebook import teaching\n")
 
 
 def colab_source() -> str:

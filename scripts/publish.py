@@ -26,8 +26,8 @@ import numpy as np
 from alkit import calibration, records
 from alkit.config import PATHS
 from alkit.errors import CheckpointError
-from alkit.files import atomic_write, sha256, write_text
-from alkit.words import counted
+from alkit.errors.words import counted
+from alkit.storage.files import atomic_write, sha256, write_text
 
 PUBLISHED = Path(__file__).parent.parent / "outputs" / "published"
 KEPT = ("summary.html", "quirks.ipynb", "study.yaml", "tables/*.csv")

@@ -17,13 +17,13 @@ import matplotlib as mpl
 import pandas as pd
 from claims import cells, cells_sentence, cells_table, claims_table, results_table, verdicts_sentence
 
-from alkit import quirk_effects
+from alkit.analysis import quirk_effects
 from alkit.data import DATASETS
 from alkit.data.registry import get_entry
+from alkit.errors.words import counted
 from alkit.methods import METHODS
 from alkit.quirks import Effect, in_words, measured_effects
 from alkit.records import load_runs
-from alkit.words import counted
 
 ROOT = Path(__file__).parent.parent
 README, METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE = (
@@ -119,7 +119,7 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
     """Accuracy against labels, as in the study's summary."""
     import matplotlib.pyplot as plt
 
-    from alkit.plots import curves
+    from alkit.analysis.plots import curves
 
     figure = curves(frame)
     figure.savefig(path, dpi=100)

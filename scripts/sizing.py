@@ -26,13 +26,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from alkit.config import Experiment, Study
 from alkit.data.imbalance import pool_counts
 from alkit.data.registry import get_entry
-from alkit.estimate import pretext_work, work_of
+from alkit.errors.words import duration
+from alkit.errors.words import size as bytes_of
+from alkit.grid.estimate import pretext_work, work_of
 from alkit.models import build_network
 from alkit.models.dropout import set_generator
 from alkit.models.vaal import VAE
 from alkit.objectives import OBJECTIVES, Batch, objective_of
-from alkit.words import duration
-from alkit.words import size as bytes_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sizing.md"

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import psutil
 
-from alkit.grid import NOTEBOOKS
+from alkit.grid.planning import NOTEBOOKS
 
 FILES = ("queries.npz", "predictions.npz")
 TRIAL = "ALKIT_TEST_TRIAL"
@@ -52,8 +52,8 @@ def differences(folder: Path, reference: Path) -> list[str]:
 
 def damaged(folder: Path) -> list[str]:
     """Files under their final names that are not whole; empty if a kill left none."""
-    from alkit.checkpoint import _read
     from alkit.errors import CheckpointError
+    from alkit.storage.checkpoint import _read
 
     bad = []
     for path in (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
@@ -86,10 +86,10 @@ def processes(trial: str) -> list[psutil.Process]:
 
 
 def job(process: psutil.Process) -> str | None:
-    """`kernel`, `notebook` (papermill) or `snakemake` for a process of `alkit.job`."""
+    """`kernel`, `notebook` (papermill) or `snakemake` for a process of `alkit.grid.job`."""
     with suppress(psutil.Error):
         line = [part for part in process.cmdline() if part != "-P"]
-        return line[3] if line[1:3] == ["-m", "alkit.job"] and len(line) > 3 else None
+        return line[3] if line[1:3] == ["-m", "alkit.grid.job"] and len(line) > 3 else None
     return None
 
 
@@ -115,8 +115,8 @@ def slim_notebook(name: str, folder: Path) -> None:
 COMMAND = """
 import sys
 from pathlib import Path
-from alkit import grid
-grid.NOTEBOOKS = Path(sys.argv.pop(1))
+from alkit.grid import planning
+planning.NOTEBOOKS = Path(sys.argv.pop(1))
 from alkit.cli import main
 sys.exit(main())
 """
@@ -227,7 +227,7 @@ def _serve() -> None:
     import torch
 
     import alkit.learner
-    import alkit.pretext.run
+    import alkit.training.pretext.run
 
     torch.set_num_threads(1)
     for line in sys.stdin:
@@ -237,7 +237,7 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             os.close(read)
-            _child(alkit.learner.ActiveLearner, alkit.pretext.run.with_pretext, order, write)
+            _child(alkit.learner.ActiveLearner, alkit.training.pretext.run.with_pretext, order, write)
         os.close(write)
         if order["after"] is not None:
             wait_until(lambda child=child: os.waitid(  # type: ignore[misc]

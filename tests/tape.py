@@ -44,7 +44,7 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 
 class TapeRecorder:
-    """Records steps as `alkit.steps.CudaGraphs` does: one is called on the tape once, and its traces are undone.
+    """Records steps as `alkit.models.steps.CudaGraphs` does: one is called on the tape once, and its traces are undone.
 
     `recorded` and `replayed` count. A CUDA graph is recorded without being run; a step on the tape runs, so what it
     changed is put back. `changes` are those tensors: weights, statistics, the optimizer's state, counters, generators.

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from alkit.data import augment, from_arrays
 from alkit.data.crop import crop_box
-from alkit.randomness import generator
+from alkit.data.randomness import generator
 
 
 def crop_flip_by_hand(images: Tensor, draws: Tensor, flip: bool, padding: int = 4) -> Tensor:

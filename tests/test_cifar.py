@@ -19,8 +19,8 @@ from test_data_sets import cifar_pixels, known_as_cifar10, no_network, own_cache
 
 from alkit.data import cifar, load_dataset
 from alkit.data.sha256 import sha256_of
-from alkit.data.storage import cache_folder
 from alkit.errors import DataError
+from alkit.storage.homes import cache_folder
 
 COUNT = 20
 LABELS = np.arange(COUNT) % 10

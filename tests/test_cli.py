@@ -259,7 +259,7 @@ def test_doctor_looks_at_the_machine(ask: Ask, monkeypatch: pytest.MonkeyPatch) 
         "python", "packages", "device", "bfloat16", "disk", "cache", "kernel", "notebooks", "code",
     ]  # fmt: skip
     assert f"{len(METHODS)} methods" in out
-    monkeypatch.setattr("alkit.grid.NOTEBOOKS", Path("nowhere"))
+    monkeypatch.setattr("alkit.grid.planning.NOTEBOOKS", Path("nowhere"))
     status, out, _ = ask("doctor")
     assert status == 1
     assert [line.split()[1] for line in out.splitlines() if line.startswith("!!")] == ["notebooks"]

@@ -14,13 +14,13 @@ import torch
 from made_up import made_images, made_pool
 
 from alkit import ActiveLearner, Experiment, methods
+from alkit.config.own_module import FOLDERS, import_own, look_in
 from alkit.data import ImageSet
+from alkit.data.randomness import generator
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.methods import METHODS
-from alkit.own_module import FOLDERS, import_own, look_in
-from alkit.pretext import with_pretext
-from alkit.randomness import generator
 from alkit.strategies import Query, TensorPool, base, make_strategy
+from alkit.training.pretext import with_pretext
 
 Make = Callable[..., Experiment]
 

@@ -19,8 +19,8 @@ from PIL import Image
 from alkit import Experiment
 from alkit.data import ImageSet, augment, cache, decode, folder, load_dataset, pool_facts
 from alkit.data.pixels import FilePixels, MemmapPixels, TensorPixels, prefetched
+from alkit.data.randomness import generator
 from alkit.errors import ConfigError, DataError
-from alkit.randomness import generator
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alkit import ActiveLearner, Experiment, deadline
+from alkit import ActiveLearner, Experiment
 from alkit.errors import OutOfTimeError
-from alkit.pretext.run import run_pretext
+from alkit.training import deadline
+from alkit.training.pretext.run import run_pretext
 
 ROOT = Path(__file__).parent.parent
 Make = Callable[..., Experiment]
@@ -94,7 +95,7 @@ def test_alkit_run_stops_after_its_minutes_and_the_same_command_goes_on(tmp_path
 
 
 def test_runs_on_one_gpu_spread_over_its_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from alkit import devices
+    from alkit.training import devices
 
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv(devices.RUNS_PER_GPU, "2")
@@ -109,7 +110,7 @@ def test_runs_on_one_gpu_spread_over_its_places(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_without_mps_runs_take_turns_and_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from alkit import sharing
+    from alkit.training import sharing
 
     monkeypatch.setenv("PATH", str(tmp_path))
     with sharing.mps() as (environment, words):

@@ -14,7 +14,7 @@ from pretend_gpu import on_gpu, pretend_gpu
 from alkit import Experiment
 from alkit.methods import METHODS
 from alkit.strategies import k_means, make_strategy
-from alkit.training import make_optimizer
+from alkit.training.loop import make_optimizer
 
 Make = Callable[..., Experiment]
 TENSORS = ("logits", "log_probs", "predicted_loss", "labelled_predicted_loss", "features", "labelled_features",
@@ -86,7 +86,7 @@ def test_training_leaves_the_compiler_unloaded_and_torchs_optimizers_as_they_wer
     program = """
 import sys, torch
 from alkit import Experiment
-from alkit.training import make_optimizer
+from alkit.training.loop import make_optimizer
 def marks():
     methods = vars(torch.optim.Optimizer).items()
     return {name: dict(vars(method)) for name, method in methods if hasattr(method, "__dict__")}
@@ -107,7 +107,7 @@ torch.optim.SGD(layer.parameters(), lr=0.1).step()
 
 def test_while_a_run_is_deterministic_new_memory_is_not_filled_first() -> None:
     """Torch fills every new tensor with NaN then, unless told not to: one more kernel each."""
-    from alkit.devices import deterministic
+    from alkit.training.devices import deterministic
 
     with deterministic():
         assert torch.get_deterministic_debug_mode() == 1

@@ -10,14 +10,15 @@ import pytest
 import torch
 from conftest import TINY
 
-from alkit import ActiveLearner, Experiment, evaluate_cycle
+from alkit import ActiveLearner, Experiment
 from alkit.data import load_for
-from alkit.divergence import finite_outputs, of_training, require_finite
 from alkit.errors import DivergedError, TrainingError
 from alkit.methods import METHODS
-from alkit.pretext.run import with_pretext
-from alkit.pretext.supervised import supervised_losses
-from alkit.training import predict
+from alkit.models.divergence import finite_outputs, of_training, require_finite
+from alkit.training import evaluate
+from alkit.training.loop import predict
+from alkit.training.pretext.run import with_pretext
+from alkit.training.pretext.supervised import supervised_losses
 
 SMALL = {**TINY, "pool_size": 100, "device": "cpu", "threads": 1, "gcn_steps": 3, "vae_epochs": 1, "vae_width": 8}
 LATE = {"epochs": 1, "lr": 1e4}  # every loss of the only epoch is a number; what the model then gives is none
@@ -98,7 +99,7 @@ def test_the_second_cycle_and_a_rate_that_has_fallen_are_named(tmp_path: Path, m
         passes.append(given)
         raise DivergedError("an output of the model is not a number")
 
-    real = evaluate_cycle.evaluate_cycle
+    real = evaluate.evaluate_cycle
     monkeypatch.setattr("alkit.learner.evaluate_cycle", lambda *given: broken(given) if given[3] == 2 else real(*given))
     assert "in cycle 2, after epoch 2 (learning rate 0.005); a lower lr may help" in refused(tmp_path)
     assert len(passes) == 1

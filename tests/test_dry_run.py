@@ -12,10 +12,11 @@ from conftest import TINY
 from photographs import photographs
 from synthetic_study import write_run
 
-from alkit import Experiment, Study, dry_run, estimate, grid, run_check
+from alkit import Experiment, Study
+from alkit.analysis.summary.study import title_of
 from alkit.cli import main
 from alkit.errors import ConfigError
-from alkit.summary.study import title_of
+from alkit.grid import dry_run, estimate, plan_check, planning
 
 SMALL = {key: TINY[key] for key in ("width", "batch_size", "milestones", "threads", "device")}
 OWN = {**SMALL, "methods": ["random"], "dataset": "folder", "initial": 9, "budget": 5, "cycles": 2, "epochs": 1}
@@ -104,7 +105,7 @@ def test_of_many_images_a_sample_is_decoded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photographs(tmp_path / "images", {"a": 20, "b": 21})
-    monkeypatch.setattr(run_check, "SAMPLE", 10)
+    monkeypatch.setattr(plan_check, "SAMPLE", 10)
     said = dry(write(tmp_path / "s.yaml", data_root="images", **OWN), capsys)
     assert said.startswith("images    9 of 41 files decoded, in 2 classes\n")
 
@@ -141,7 +142,7 @@ def test_a_finished_run_tells_more_than_timed_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, 3600.0, 0.0)
-    plan = grid.make_plan(large(tmp_path), tmp_path / "out")
+    plan = planning.make_plan(large(tmp_path), tmp_path / "out")
     write_run(plan.runs[0].folder, plan.runs[0].experiment, arrays=False)
     cost = dry_run.cost_of(plan.runs[0])
     assert cost is not None
@@ -159,13 +160,13 @@ def test_what_a_run_waits_for_is_counted_and_a_gpu_that_is_not_here_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed(monkeypatch, 1e-3, 0.0)
-    plan = grid.make_plan(large(tmp_path, methods=["pt4al"], pretext_epochs=2), tmp_path / "out")
+    plan = planning.make_plan(large(tmp_path, methods=["pt4al"], pretext_epochs=2), tmp_path / "out")
     needs, _ = dry_run.needs_of(plan, set(), here=True)
     pool = estimate.facts_of(plan.runs[0].experiment).pool
     assert needs[dry_run.PRETEXT].runs == 10
     assert needs[dry_run.PRETEXT].hours == pytest.approx((10 + 4 * pool * 2 * 1e-3) / 3600)
     monkeypatch.undo()
-    plan = grid.make_plan(large(tmp_path, device="cuda:7"), tmp_path / "out")
+    plan = planning.make_plan(large(tmp_path, device="cuda:7"), tmp_path / "out")
     assert dry_run.needs_of(plan, set(), here=True)[1].startswith("how long: not known here (device: 'cuda:7' is not")
 
 

@@ -17,15 +17,16 @@ import torch
 from made_up import made_images
 from photographs import invert, photographs
 
-from alkit import ActiveLearner, Experiment, evaluation
+from alkit import ActiveLearner, Experiment
+from alkit.analysis import evaluation
+from alkit.analysis.evaluation import as_text, evaluate
 from alkit.calibration import calibration_errors
-from alkit.checkpoint_files import find_checkpoints
 from alkit.cli import main
 from alkit.errors import AlkitError, CheckpointError, ConfigError
-from alkit.evaluation import as_text, evaluate
 from alkit.models import resnet10, resnet18
 from alkit.records import MEASURES, read_run
-from alkit.weights import architecture_of, read_weights
+from alkit.storage.checkpoint_files import find_checkpoints
+from alkit.storage.weights import architecture_of, read_weights
 
 Make = Callable[..., Experiment]
 SMALL = {"pool_size": 200, "test_size": 60}

@@ -31,12 +31,14 @@ from faults import (
 )
 from test_learner import Killed, killed_after
 
-from alkit import ActiveLearner, Experiment, devices, grid
-from alkit.checkpoint import load_checkpoint
+from alkit import ActiveLearner, Experiment
 from alkit.cli import main
 from alkit.errors import CheckpointError, TrainingError
-from alkit.status import state_of
-from alkit.training import Trainer, predict
+from alkit.grid import planning
+from alkit.grid.status import state_of
+from alkit.storage.checkpoint import load_checkpoint
+from alkit.training import devices
+from alkit.training.loop import Trainer, predict
 
 Make = Callable[..., Experiment]
 
@@ -72,8 +74,8 @@ def files_of(folder: Path) -> list[tuple[Path, int]]:
 def test_a_changed_parameter_is_refused_by_name_unless_it_is_to_begin_anew(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = grid.make_plan(study, tmp_path)
-    grid.prepare(plan, 1)
+    plan = planning.make_plan(study, tmp_path)
+    planning.prepare(plan, 1)
     begun = plan.runs[0]
     with pytest.raises(Killed):
         run(begun.experiment, begun.folder, killed_after(5))
@@ -86,16 +88,16 @@ def test_a_changed_parameter_is_refused_by_name_unless_it_is_to_begin_anew(
     assert "holds a run with budget = 20, not 10" in error
     assert "--rerun random" in error
     assert files_of(tmp_path) == before
-    grid.prepare(grid.make_plan(changed, tmp_path), 1, rerun=["random"])
+    planning.prepare(planning.make_plan(changed, tmp_path), 1, rerun=["random"])
     assert not list(begun.folder.glob("*.pt"))
 
 
 def test_a_run_whose_parameters_were_removed_is_still_refused_by_its_checkpoint(study: Path, tmp_path: Path) -> None:
-    plan = grid.make_plan(study, tmp_path)
+    plan = planning.make_plan(study, tmp_path)
     begun = plan.runs[0]
     with pytest.raises(Killed):
         run(begun.experiment, begun.folder, killed_after(5))
-    grid.prepare(plan, 1)  # no run.yaml is there: nothing to refuse by
+    planning.prepare(plan, 1)  # no run.yaml is there: nothing to refuse by
     with pytest.raises(CheckpointError, match="holds a run with budget = 20, not 10"):
         run(Experiment(**(begun.experiment.model_dump() | {"budget": 10})), begun.folder)
 
@@ -136,7 +138,7 @@ def test_two_commands_a_clock_set_back_and_being_stopped(study: Path, tmp_path: 
         (folder / "progress.json").unlink()
         command.start()
     assert command.wait() == (0, 0), command.log.read_text()
-    run(grid.make_plan(study, tmp_path).runs[0].experiment, tmp_path / "whole")
+    run(planning.make_plan(study, tmp_path).runs[0].experiment, tmp_path / "whole")
     assert differences(folder, tmp_path / "whole") == []
 
     record = json.loads((folder / "result.json").read_text())
@@ -198,7 +200,7 @@ def no_memory(*_: Any) -> torch.Tensor:
 def test_no_memory_for_training_is_one_clear_line(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules["alkit.training"].OBJECTIVES, "cmam", no_memory)
+    monkeypatch.setitem(sys.modules["alkit.training.loop"].OBJECTIVES, "cmam", no_memory)
     with pytest.raises(TrainingError, match="out of memory in cycle 1, epoch 1, with 16 images a batch; a smaller"):
         run(experiment, tmp_path)
 
@@ -246,7 +248,7 @@ def test_a_kernel_ends_with_papermill_even_if_it_was_only_starting(study: Path, 
     try:
         (tmp_path / "run.yaml").write_text("{}\n")
         process = subprocess.Popen(
-            [sys.executable, "-m", "alkit.job", "notebook", str(study.parent / "notebooks/methods/random.ipynb"),
+            [sys.executable, "-m", "alkit.grid.job", "notebook", str(study.parent / "notebooks/methods/random.ipynb"),
              str(tmp_path / "run.ipynb"), "-f", str(tmp_path / "run.yaml")],
             env=os.environ | {TRIAL: str(tmp_path)}, stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -26,9 +26,10 @@ from faults import (
 )
 from test_learner import Killed, killed_after
 
-from alkit import Experiment, grid, runner
+from alkit import Experiment
 from alkit.cli import main
 from alkit.errors import CheckpointError
+from alkit.grid import planning, runner
 
 Make = Callable[..., Experiment]
 
@@ -141,7 +142,7 @@ def test_a_disk_that_fills_up_during_alkit_run_is_named_and_room_lets_it_go_on(s
         filler.unlink()
         command.start()
         assert command.wait() == (0, 0), command.log.read_text()
-        run(grid.make_plan(study, disk).runs[0].experiment, tmp_path / "whole")
+        run(planning.make_plan(study, disk).runs[0].experiment, tmp_path / "whole")
         assert differences(folder, tmp_path / "whole") == []
 
 

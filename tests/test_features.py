@@ -295,7 +295,7 @@ def test_alkit_features_makes_a_file_that_a_run_takes(tmp_path: Path, tiny: Make
 
 
 def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alkit.encoders.simsiam import SimSiamEncoder
+    from alkit.training.encoders.simsiam import SimSiamEncoder
 
     options = (
         "--encoder",
@@ -323,7 +323,8 @@ def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, monkeypa
     assert command(tmp_path, *options, "--out", "parts.npz") == 130
     assert not (tmp_path / "parts.npz").exists()
     trained: list[int] = []
-    monkeypatch.setattr("alkit.pretext.simsiam.SimSiam.train_epoch", lambda self, epoch: trained.append(epoch) or 0.0)
+    method = "alkit.training.pretext.simsiam.SimSiam.train_epoch"
+    monkeypatch.setattr(method, lambda self, epoch: trained.append(epoch) or 0.0)
     assert command(tmp_path, *options, "--out", "parts.npz") == 0
     assert trained == [], "its training was kept"
     assert (tmp_path / "parts.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
@@ -336,8 +337,8 @@ def test_a_network_of_torchvision_gives_the_input_of_its_last_layer(tmp_path: Pa
     torch.manual_seed(0)
     network = models.resnet18(num_classes=1000).eval()
     torch.save(network.state_dict(), tmp_path / "w.pth")
-    from alkit.encoders import encoder_named
-    from alkit.encoders.base import IMAGENET, as_colour
+    from alkit.training.encoders import encoder_named
+    from alkit.training.encoders.base import IMAGENET, as_colour
 
     encoder = encoder_named("torchvision:resnet18", tmp_path / "w.pth", {"image_size": 32})
     images = torch.randint(0, 256, (3, 1, 8, 8)).to(torch.uint8)

@@ -18,25 +18,26 @@ import yaml
 from conftest import TINY
 from synthetic_study import write_run
 
-from alkit import Experiment, Study, grid, runner
+from alkit import Experiment, Study
+from alkit.config.study_yaml import read_yaml
 from alkit.data import Facts, facts_of
 from alkit.errors import CheckpointError, ConfigError
+from alkit.grid import planning, runner
+from alkit.grid.plan_check import check_plan
+from alkit.grid.status import status_table
 from alkit.records import load_runs
-from alkit.run_check import check_plan
-from alkit.status import status_table
-from alkit.study_yaml import read_yaml
 
-MakePlan = Callable[..., grid.Plan]
+MakePlan = Callable[..., planning.Plan]
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> MakePlan:
     """`plan(methods=["margin"], cycles=3, …)`: the plan of a study file with these keys, in tmp_path/out."""
 
-    def make(only: list[str] | None = None, seeds_only: list[int] | None = None, **content: Any) -> grid.Plan:
+    def make(only: list[str] | None = None, seeds_only: list[int] | None = None, **content: Any) -> planning.Plan:
         file = tmp_path / "study.yaml"
         file.write_text(yaml.safe_dump({"study": "s", "methods": ["random"], **TINY, **content}))
-        return grid.make_plan(file, tmp_path / "out", only, seeds_only)
+        return planning.make_plan(file, tmp_path / "out", only, seeds_only)
 
     return make
 
@@ -45,7 +46,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def finish(run: grid.GridRun) -> None:
+def finish(run: planning.GridRun) -> None:
     """A record as the run would leave it."""
     write_run(run.folder, run.experiment, arrays=False)
 
@@ -72,11 +73,11 @@ def test_a_study_without_methods_is_its_own_method(plan: MakePlan) -> None:
 
 def test_whole_study_spells_out_what_was_asked_for(plan: MakePlan) -> None:
     study = Study(study="s", methods=["random"], parameters={"seed": 5, "data_root": "here"})
-    whole = grid.whole_study(study, ["margin"], [])
+    whole = planning.whole_study(study, ["margin"], [])
     assert (whole.methods, whole.seeds) == (["random", "margin"], [5])
     assert whole.parameters == {"data_root": str(Path("here").absolute())}, "runs work in folders of their own"
-    assert grid.whole_study(study, [], [6, 7]).seeds == [5, 6, 7]
-    assert grid.whole_study(study, ["random"], [6]).seeds == [5], "a part of the runs does not make the study larger"
+    assert planning.whole_study(study, [], [6, 7]).seeds == [5, 6, 7]
+    assert planning.whole_study(study, ["random"], [6]).seeds == [5], "a part does not make the study larger"
 
 
 def test_runs_that_share_a_pretext_task_share_a_job(plan: MakePlan) -> None:
@@ -85,15 +86,15 @@ def test_runs_that_share_a_pretext_task_share_a_job(plan: MakePlan) -> None:
     )
     assert len(made.pretext_jobs) == 2, "one a seed"
     assert {run.label for run in made.runs if run.pretext is None} == {"random"}
-    grid.prepare(made, cores=2)
+    planning.prepare(made, cores=2)
     assert {path.stem for path in (made.folder / "pretext").glob("*.yaml")} == set(made.pretext_jobs)
 
 
 def test_only_the_kits_own_notebooks_can_be_named(plan: MakePlan) -> None:
     for run in plan(methods=["random", "oo4al"]).runs:
-        assert grid.notebook_of(run.experiment.method) == grid.NOTEBOOKS / "methods" / f"{run.label}.ipynb"
+        assert planning.notebook_of(run.experiment.method) == planning.NOTEBOOKS / "methods" / f"{run.label}.ipynb"
     with pytest.raises(KeyError):
-        grid.notebook_of("../../elsewhere")
+        planning.notebook_of("../../elsewhere")
 
 
 def test_the_pool_is_looked_at_once_for_runs_that_share_it(plan: MakePlan) -> None:
@@ -114,7 +115,7 @@ def test_the_pool_is_looked_at_once_for_runs_that_share_it(plan: MakePlan) -> No
 
 def test_what_is_prepared_is_all_that_snakemake_and_papermill_need(plan: MakePlan) -> None:
     made = plan(methods=["random"], variants={"long": {"method": "margin", "cycles": 3}}, seeds=[0, 1], only=["long"])
-    grid.prepare(made, cores=2)
+    planning.prepare(made, cores=2)
     assert set(files(made.folder)) == {"study.yaml", "long/seed-0/run.yaml", "long/seed-1/run.yaml"}
     study = Study.from_yaml(made.folder / "study.yaml")
     assert study.labels == ["random", "long"], "the study is whole, whatever part of it was asked for"
@@ -124,27 +125,27 @@ def test_what_is_prepared_is_all_that_snakemake_and_papermill_need(plan: MakePla
 
 def test_preparing_again_writes_nothing(plan: MakePlan) -> None:
     made = plan(seeds=[0, 1])
-    grid.prepare(made, cores=2)
+    planning.prepare(made, cores=2)
     before = {path: path.stat().st_mtime_ns for path in made.folder.rglob("*")}
-    grid.prepare(plan(seeds=[0, 1]), cores=2)
+    planning.prepare(plan(seeds=[0, 1]), cores=2)
     assert {path: path.stat().st_mtime_ns for path in made.folder.rglob("*")} == before
 
 
 @pytest.mark.parametrize(("cores", "share"), [(1, 1), (2, 1), (8, 2), (9, 2)])
 def test_cores_are_shared_out_among_all_runs_of_the_study(plan: MakePlan, cores: int, share: int) -> None:
     made = plan(methods=["random", "margin"], seeds=[0, 1], threads=None, only=["random"])
-    grid.prepare(made, cores)
+    planning.prepare(made, cores)
     assert [read_yaml(run.folder / "run.yaml")["threads"] for run in made.runs] == [share, share]
     fixed = plan(methods=["random", "margin"], seeds=[0, 1], threads=3, study="t")
-    grid.prepare(fixed, cores)
+    planning.prepare(fixed, cores)
     assert read_yaml(fixed.runs[0].folder / "run.yaml")["threads"] == 3
 
 
 def test_a_run_that_was_begun_keeps_its_threads(plan: MakePlan) -> None:
     made = plan(threads=None)
-    grid.prepare(made, cores=2)
+    planning.prepare(made, cores=2)
     (made.runs[0].folder / "checkpoint.pt").write_bytes(b"")
-    grid.prepare(plan(threads=None), cores=8)
+    planning.prepare(plan(threads=None), cores=8)
     assert read_yaml(made.runs[0].folder / "run.yaml")["threads"] == 2, "another number can change the last bits"
 
 
@@ -161,14 +162,14 @@ def test_a_changed_parameter_is_refused_by_name_before_anything_is_written(
     plan: MakePlan, by: str, changed: dict[str, Any], said: str
 ) -> None:
     made = plan()
-    grid.prepare(made, cores=1)
+    planning.prepare(made, cores=1)
     if by == "record":
         finish(made.runs[0])
     else:
         (made.runs[0].folder / "checkpoint.pt").write_bytes(b"")
     before = files(made.folder)
     with pytest.raises(CheckpointError) as refused:
-        grid.prepare(plan(**changed), cores=1)
+        planning.prepare(plan(**changed), cores=1)
     assert said in str(refused.value)
     assert "--rerun random" in str(refused.value)
     assert files(made.folder) == before
@@ -177,7 +178,7 @@ def test_a_changed_parameter_is_refused_by_name_before_anything_is_written(
 def test_what_changes_no_number_may_change(plan: MakePlan) -> None:
     made = plan()
     finish(made.runs[0])
-    grid.prepare(plan(checkpoint_seconds=5, keep_models=True, eval_batch_size=7), cores=1)
+    planning.prepare(plan(checkpoint_seconds=5, keep_models=True, eval_batch_size=7), cores=1)
     assert made.runs[0].finished
 
 
@@ -186,10 +187,10 @@ def test_rerun_begins_a_labels_runs_anew_and_leaves_the_others(plan: MakePlan) -
     for run in made.runs:
         finish(run)
     again = plan(methods=["random", "margin"], seeds=[0, 1], variants={})
-    grid.prepare(again, cores=1, rerun=["margin"])
+    planning.prepare(again, cores=1, rerun=["margin"])
     assert [run.name for run in again.runs if run.finished] == ["random, seed 0", "random, seed 1"]
     with pytest.raises(ConfigError, match="rerun: 'margn' is not among the runs; did you mean 'margin'"):
-        grid.prepare(again, cores=1, rerun=["margn"])
+        planning.prepare(again, cores=1, rerun=["margn"])
 
 
 def test_a_record_that_is_none_is_not_written_over(plan: MakePlan) -> None:
@@ -197,18 +198,18 @@ def test_a_record_that_is_none_is_not_written_over(plan: MakePlan) -> None:
     made.runs[0].folder.mkdir(parents=True)
     (made.runs[0].folder / "result.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"result\.json: not a record of alkit; move it away or"):
-        grid.prepare(made, cores=1)
+        planning.prepare(made, cores=1)
     assert (made.runs[0].folder / "result.json").read_text() == "{}"
 
 
 def test_a_folder_is_held_by_one_command_and_let_go_of(tmp_path: Path) -> None:
     with (
-        grid.hold(tmp_path / "s"),
+        planning.hold(tmp_path / "s"),
         pytest.raises(CheckpointError, match=f"in use by alkit run, process {os.getpid()} on"),
-        grid.hold(tmp_path / "s"),
+        planning.hold(tmp_path / "s"),
     ):
         pass
-    with grid.hold(tmp_path / "s"):
+    with planning.hold(tmp_path / "s"):
         pass
 
 
@@ -216,8 +217,8 @@ def test_a_folder_is_held_by_one_command_and_let_go_of(tmp_path: Path) -> None:
 
 
 def test_snakemake_is_asked_for_the_runs_and_for_a_summary_of_a_whole_study(plan: MakePlan) -> None:
-    def config(made: grid.Plan) -> dict[str, str]:
-        command = runner.snakemake_command(made, 2, None, True, grid.NOTEBOOKS)
+    def config(made: planning.Plan) -> dict[str, str]:
+        command = runner.snakemake_command(made, 2, None, True, planning.NOTEBOOKS)
         assert command[command.index("--cores") + 1] == "2"
         return dict(pair.split("=", 1) for pair in command[command.index("--config") + 1 :])
 
@@ -232,14 +233,14 @@ def test_a_summary_is_made_again_when_its_study_has_changed_or_a_record_is_newer
     plan: MakePlan, change: dict[str, Any]
 ) -> None:
     made = plan(methods=["margin", "random"], title="A title")
-    grid.prepare(made, 1)
+    planning.prepare(made, 1)
     for run in made.runs:
         finish(run)
     page = made.folder / "summary.html"
     page.write_text("as of now")
     assert runner._up_to_date(page, made, runner._version_of(page))
     changed = plan(**{"methods": ["margin", "random"], "title": "A title", **change})
-    grid.prepare(changed, 1)
+    planning.prepare(changed, 1)
     assert not runner._up_to_date(page, changed, runner._version_of(page))
     page.write_text("as of now")
     finish(changed.runs[0])
@@ -247,10 +248,10 @@ def test_a_summary_is_made_again_when_its_study_has_changed_or_a_record_is_newer
 
 
 def test_a_profile_is_another_machine_for_the_same_workflow(plan: MakePlan) -> None:
-    command = runner.snakemake_command(plan(), 2, "workflow/profiles/slurm", True, grid.NOTEBOOKS)
+    command = runner.snakemake_command(plan(), 2, "workflow/profiles/slurm", True, planning.NOTEBOOKS)
     assert command[command.index("--profile") + 1] == str(Path("workflow/profiles/slurm").absolute())
     assert "--cores" not in command
-    assert command[command.index("--snakefile") + 1] == str(grid.SNAKEFILE)
+    assert command[command.index("--snakefile") + 1] == str(planning.SNAKEFILE)
 
 
 class Terminal:
@@ -317,7 +318,7 @@ cycle = {"cycle": 1, "labelled": 20, "accuracy": 0.5, "ece": 0.1}
 (Path(out_dir) / "result.json").write_text(json.dumps({"params": {}, "cycles": [cycle]}))"""
 
 
-def tries(run: grid.GridRun) -> int:
+def tries(run: planning.GridRun) -> int:
     return len((run.folder / "tries").read_text().splitlines())
 
 
@@ -346,7 +347,7 @@ def test_a_failed_run_is_tried_again_then_reported_and_the_others_are_finished(
     assert "cell 4, cell-3: ValueError: planted" in state
 
     # what failed is run again, what is finished is not; the parameters are the made-up records' own
-    monkeypatch.setattr(grid, "refuse_changed", lambda run: None)
+    monkeypatch.setattr(planning, "refuse_changed", lambda run: None)
     made_up_notebook(notebooks / "methods" / "margin.ipynb", TRIED, RECORD)
     before = (good.folder / "result.json").stat().st_mtime_ns
     assert runner.run_study(made, cores=2, summary=False, notebooks=notebooks) == 0

@@ -16,14 +16,14 @@ import yaml
 from conftest import TINY
 from nbformat.v4 import new_code_cell
 
-from alkit import doctor
+from alkit.analysis.summary import build
 from alkit.cli import main
-from alkit.data.storage import cache_folder
 from alkit.errors import CheckpointError
-from alkit.execute import execute
-from alkit.paths import home, name_user, substitute_home, why_not_writable
+from alkit.grid import doctor
+from alkit.grid.execute import execute
 from alkit.records import load_runs
-from alkit.summary import build
+from alkit.storage.homes import cache_folder
+from alkit.storage.paths import home, name_user, substitute_home, why_not_writable
 
 UNWRITABLE = "/proc/no/home"
 

@@ -18,8 +18,8 @@ from made_up import made_images
 from photographs import delete, invert, move, photographs
 from PIL import Image
 
-from alkit import ActiveLearner, Experiment, notebook, published
-from alkit.checkpoint import load_checkpoint, save_checkpoint
+from alkit import ActiveLearner, Experiment, notebook
+from alkit.analysis import published
 from alkit.data import (
     ImageSet,
     digest,
@@ -32,8 +32,9 @@ from alkit.data import (
 )
 from alkit.data.pixels import FilePixels, MemmapPixels
 from alkit.errors import CheckpointError, ConfigError
-from alkit.pretext import read_losses, with_pretext
 from alkit.records import load_runs
+from alkit.storage.checkpoint import load_checkpoint, save_checkpoint
+from alkit.training.pretext import read_losses, with_pretext
 
 Make = Callable[..., Experiment]
 COUNT, SHAPE = 12, (3, 4, 5)

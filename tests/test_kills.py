@@ -19,7 +19,7 @@ import yaml
 from faults import Command, Forks, damaged, differences, slim_notebook, wait_until
 
 from alkit import Experiment
-from alkit.runner import read_mapping
+from alkit.grid.runner import read_mapping
 
 Make = Callable[..., Experiment]
 

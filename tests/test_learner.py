@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from alkit import ActiveLearner, Experiment
-from alkit.checkpoint import load_checkpoint, save_checkpoint
 from alkit.errors import CheckpointError, ConfigError
 from alkit.learner import interleave_classes
+from alkit.storage.checkpoint import load_checkpoint, save_checkpoint
 
 Make = Callable[..., Experiment]
 FILES = ("queries.npz", "predictions.npz")

@@ -18,9 +18,9 @@ from papermill.exceptions import PapermillExecutionError
 from synthetic_study import write_study
 
 from alkit import Experiment
+from alkit.analysis.plots.features import nearest_to
 from alkit.methods import METHODS
 from alkit.models import resnet10
-from alkit.plots.features import nearest_to
 from alkit.records import read_predictions, read_queries, read_run
 
 ROOT = Path(__file__).parent.parent

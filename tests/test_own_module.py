@@ -18,13 +18,14 @@ from conftest import TINY
 from made_up import made_pool
 from torch import Tensor
 
-from alkit import ActiveLearner, Experiment, Study, grid, methods
+from alkit import ActiveLearner, Experiment, Study, methods
 from alkit.cli import main
+from alkit.config.own_module import FOLDERS, import_own, look_in
 from alkit.errors import ConfigError
+from alkit.grid import planning
+from alkit.grid.status import status_table
 from alkit.methods import METHODS, Method, add_method
-from alkit.own_module import FOLDERS, import_own, look_in
 from alkit.records import load_runs, read_run
-from alkit.status import status_table
 from alkit.strategies import Pool, Query, Strategy, base, register, top_query
 
 STUDY = {**TINY, "methods": ["random", "second_guess"], "cycles": 2, "epochs": 1, "strategies": "my_package.my_module"}
@@ -77,16 +78,16 @@ def test_a_module_is_found_where_its_author_has_it(place: str, tmp_path: Path, m
     if place == "PYTHONPATH":
         monkeypatch.syspath_prepend(str(folder))
     monkeypatch.chdir(folder if place == "where the command is given" else "/")
-    plan = grid.make_plan(study_file(tmp_path / "studies"), tmp_path / "out")
+    plan = planning.make_plan(study_file(tmp_path / "studies"), tmp_path / "out")
     assert [run.experiment.row.title for run in plan.runs] == ["Random", "Second guess"]
-    assert grid.notebook_of("second_guess") == grid.NOTEBOOKS / "own_method.ipynb"
-    assert grid.run_parameters(plan.runs[1], 1)["strategies"] == "my_package.my_module"
+    assert planning.notebook_of("second_guess") == planning.NOTEBOOKS / "own_method.ipynb"
+    assert planning.run_parameters(plan.runs[1], 1)["strategies"] == "my_package.my_module"
 
 
 def test_a_file_beside_the_study_never_stands_in_for_a_package(tmp_path: Path) -> None:
     (tmp_path / "yaml.py").write_text("raise SystemExit('the wrong one')")
     own_strategy.keep(tmp_path)
-    grid.make_plan(study_file(tmp_path))
+    planning.make_plan(study_file(tmp_path))
     assert sys.path[0] != str(tmp_path)
     assert sys.path[-2:] == [str(tmp_path), os.getcwd()] or str(tmp_path) in sys.path[1:]
 
@@ -100,12 +101,12 @@ def test_an_experiment_of_the_study_file_has_it_too(tmp_path: Path, monkeypatch:
 
 def test_where_a_module_is_may_change_while_its_runs_go_on(tmp_path: Path) -> None:
     own_strategy.keep(tmp_path)
-    plan = grid.make_plan(study_file(tmp_path), tmp_path / "out")
-    grid.prepare(plan, 1)
+    plan = planning.make_plan(study_file(tmp_path), tmp_path / "out")
+    planning.prepare(plan, 1)
     (plan.runs[1].folder / "checkpoint.pt").touch()
     own_strategy.keep(tmp_path, "my_other")
     del base._STRATEGIES["second_guess"]  # as in another process
-    grid.prepare(grid.make_plan(study_file(tmp_path, strategies="my_other"), tmp_path / "out"), 1)
+    planning.prepare(planning.make_plan(study_file(tmp_path, strategies="my_other"), tmp_path / "out"), 1)
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alkit import published
+from alkit.analysis import published
 from alkit.config import Study
 from alkit.data import DATASETS
 

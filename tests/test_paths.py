@@ -14,15 +14,16 @@ import yaml
 from conftest import TINY
 from nbformat.v4 import new_code_cell
 
-from alkit import ActiveLearner, Experiment, grid, runner
-from alkit.checkpoint_files import find_checkpoints
+from alkit import ActiveLearner, Experiment
+from alkit.analysis.evaluation import evaluate
+from alkit.analysis.summary import build
 from alkit.cli import main
-from alkit.data.storage import cache_folder, data_folder
 from alkit.errors import ConfigError
-from alkit.evaluation import evaluate
-from alkit.files import atomic_write
+from alkit.grid import planning, runner
 from alkit.records import load_runs, read_run
-from alkit.summary import build
+from alkit.storage.checkpoint_files import find_checkpoints
+from alkit.storage.files import atomic_write
+from alkit.storage.homes import cache_folder, data_folder
 
 ODD = """jürgen's {x} "a\\b" $HOME; touch y #%s {"""
 SMALL = {"pool_size": 200, "test_size": 60}
@@ -32,7 +33,7 @@ def linked_kit(folder: Path) -> Path:
     """The kit with its notebooks and workflow, in `folder`."""
     folder.mkdir(parents=True)
     for name in ("alkit", "notebooks", "workflow", "pyproject.toml"):
-        (folder / name).symlink_to(grid.ROOT / name)
+        (folder / name).symlink_to(planning.ROOT / name)
     return folder
 
 
@@ -60,7 +61,7 @@ def test_a_path_that_no_notebook_can_name_is_refused(
 ) -> None:
     latin = tmp_path / os.fsdecode(b"caf\xe9")
     if what == "kit":
-        monkeypatch.setattr(grid, "ROOT", latin)
+        monkeypatch.setattr(planning, "ROOT", latin)
     out = latin if what == "out" else tmp_path / "out"
     assert main(["run", str(study_file(tmp_path / "s.yaml")), "--out", str(out)]) == 2
     assert capsys.readouterr().err == f"alkit: {tmp_path}/caf\\udce9{'/s' * (what == 'out')}: its name is not UTF-8; " \
@@ -72,10 +73,10 @@ def test_what_a_cluster_cannot_be_told_is_refused(tmp_path: Path) -> None:
     """Snakemake writes paths into the scripts of a cluster's jobs as Python would, not as a shell reads them."""
     file = study_file(tmp_path / "s.yaml")
     for name in ("plain", "a b", "jürgen", "{x}"):
-        runner.check_cluster(grid.make_plan(file, tmp_path / name))
+        runner.check_cluster(planning.make_plan(file, tmp_path / name))
     for name in ("a\\b", "$HOME", "it's", '"', "`x`"):
         with pytest.raises(ConfigError, match="signs that Snakemake cannot pass to a cluster's jobs"):
-            runner.check_cluster(grid.make_plan(file, tmp_path / name))
+            runner.check_cluster(planning.make_plan(file, tmp_path / name))
 
 
 # --- from where a path counts ----------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def test_a_tilde_is_the_home_folder_and_one_of_nobody_a_name(tmp_path: Path, mon
     assert data_folder(Path("~/images")) == tmp_path / "images"
     assert data_folder(Path("~nobody-here/images")) == tmp_path / "~nobody-here" / "images"
     assert main(["run", str(study_file(tmp_path / "s.yaml")), "--out=~/out", "--dry-run"]) == 0
-    assert grid.make_plan(tmp_path / "s.yaml", "~/out").folder == tmp_path / "out" / "s"
+    assert planning.make_plan(tmp_path / "s.yaml", "~/out").folder == tmp_path / "out" / "s"
 
 
 def test_a_summarys_images_are_where_the_command_was_given(

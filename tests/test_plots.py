@@ -19,11 +19,11 @@ from matplotlib.collections import LineCollection
 from synthetic_study import write_study
 
 from alkit import load_dataset, plots, records, statistics
+from alkit.analysis.plots import style
+from alkit.analysis.plots.curves import summarise
+from alkit.analysis.plots.reliability import briefly
+from alkit.analysis.plots.style import plain
 from alkit.methods import METHODS
-from alkit.plots import style
-from alkit.plots.curves import summarise
-from alkit.plots.reliability import briefly
-from alkit.plots.style import plain
 
 
 @pytest.fixture(autouse=True)

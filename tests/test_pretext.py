@@ -18,16 +18,16 @@ from made_up import made_images
 
 from alkit import Experiment, notebook
 from alkit.data import ImageSet, load_for
+from alkit.data.randomness import generator
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.errors import CheckpointError, ConfigError, DataError, TrainingError
-from alkit.pretext import make_task, pretext_key, read_losses, run_pretext, supervised_losses, with_pretext
-from alkit.pretext import run as run_module
-from alkit.pretext.colorization import _split
-from alkit.pretext.jigsaw import PERMUTATIONS, Jigsaw
-from alkit.pretext.rotation import Rotation
-from alkit.pretext.simsiam import view
-from alkit.randomness import generator
-from alkit.training import split_batches
+from alkit.training.loop import split_batches
+from alkit.training.pretext import make_task, pretext_key, read_losses, run_pretext, supervised_losses, with_pretext
+from alkit.training.pretext import run as run_module
+from alkit.training.pretext.colorization import _split
+from alkit.training.pretext.jigsaw import PERMUTATIONS, Jigsaw
+from alkit.training.pretext.rotation import Rotation
+from alkit.training.pretext.simsiam import view
 
 Make = Callable[..., Experiment]
 ROOT = Path(__file__).parent.parent

@@ -25,14 +25,15 @@ from hypothesis import strategies as st
 from papermill.iorw import read_yaml_file
 from synthetic_study import write_study
 
-from alkit import Experiment, Study, grid, records
-from alkit.checkpoint import load_checkpoint, previous, save_checkpoint
+from alkit import Experiment, Study, records
 from alkit.config import _NUMERAL
+from alkit.config.study_yaml import read_yaml
 from alkit.errors import AlkitError, CheckpointError, ConfigError
+from alkit.grid import planning
+from alkit.grid.status import status_table
 from alkit.methods import METHODS
 from alkit.quirks import QUIRKS
-from alkit.status import status_table
-from alkit.study_yaml import read_yaml
+from alkit.storage.checkpoint import load_checkpoint, previous, save_checkpoint
 
 settings.register_profile(
     "alkit", deadline=None, max_examples=80, derandomize=True, database=None,
@@ -156,7 +157,7 @@ MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 
 def test_a_study_file_gives_runs_of_its_own_folder_or_one_line(here: Callable[[str], Path], content: bytes) -> None:
     path, out = here("study.yaml"), here("out")
     path.write_bytes(content)
-    plan, line = attempt(lambda: grid.make_plan(path, out))
+    plan, line = attempt(lambda: planning.make_plan(path, out))
     if plan is None:
         assert str(path) in line
         return
@@ -187,10 +188,10 @@ def test_what_a_grid_writes_for_its_runs_is_what_it_was_asked_for(
     """Through study.yaml, which Snakemake reads, and run.yaml, which papermill reads with a YAML reader of its own."""
     path = here("study.yaml")
     path.write_text(yaml.safe_dump({"methods": [method], **asked}))
-    plan = grid.make_plan(path, path.parent / "out")
-    grid.prepare(plan, cores=1)
+    plan = planning.make_plan(path, path.parent / "out")
+    planning.prepare(plan, cores=1)
     (run,) = plan.runs
-    again = grid.grid_run(Study.from_yaml(plan.folder / "study.yaml"), run.label, run.seed, plan.folder)
+    again = planning.grid_run(Study.from_yaml(plan.folder / "study.yaml"), run.label, run.seed, plan.folder)
     assert again.experiment == run.experiment
     for written in (read_yaml(run.folder / "run.yaml"), read_yaml_file(str(run.folder / "run.yaml"))):
         assert Experiment(**written) == run.experiment.model_copy(update={"threads": written["threads"]})

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alkit import ActiveLearner, Experiment, Study
+from alkit.data.randomness import generator
 from alkit.errors import AlkitError, CheckpointError, ConfigError, DataError
-from alkit.pretext import read_batches, read_losses, with_pretext, write_batches, write_losses
-from alkit.pretext.exchange import PretextLosses, as_text, write_pretext
-from alkit.randomness import generator
+from alkit.storage.loss_files import PretextLosses, as_text, write_pretext
 from alkit.strategies import TensorPool, make_strategy
 from alkit.strategies.pt4al import class_balanced, confidence, evenly_spaced, pretext_batches
+from alkit.training.pretext import read_batches, read_losses, with_pretext, write_batches, write_losses
 
 Make = Callable[..., Experiment]
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from alkit import Experiment, published
+from alkit import Experiment
+from alkit.analysis import published
 from alkit.data import cifar
 from alkit.methods import METHODS
 

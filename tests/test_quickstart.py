@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from alkit import Experiment, notebook
+from alkit.analysis.plots import method_style
 from alkit.errors import ConfigError
 from alkit.learner import ActiveLearner
 from alkit.methods import _ADDED, METHODS, Method, add_method
-from alkit.plots import method_style
 from alkit.strategies import Pool, Query, Strategy, register, top_query
 from alkit.strategies.base import _STRATEGIES, import_all
 

@@ -9,11 +9,12 @@ import pytest
 from synthetic_study import write_study
 from test_quirks import IDS
 
-from alkit import Experiment, Study, quirk_effects
-from alkit.pretext.settings import pretext_key
+from alkit import Experiment, Study
+from alkit.analysis import quirk_effects
+from alkit.analysis.summary import open_study, tables
+from alkit.config.pretext import pretext_key
 from alkit.quirks import measured_effects
 from alkit.records import load_runs
-from alkit.summary import open_study, tables
 
 
 def test_effects_compare_runs_that_differ_in_one_switch_alone(tmp_path: Path) -> None:

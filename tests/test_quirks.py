@@ -18,21 +18,21 @@ from made_up import made_images, made_pool
 
 from alkit import ActiveLearner, Experiment, calibration, cli
 from alkit.data import ImageSet, pool_facts
+from alkit.data.randomness import generator
 from alkit.data.registry import DATASETS, DatasetEntry, load_for
 from alkit.errors import ConfigError
-from alkit.evaluate_cycle import evaluate_cycle
 from alkit.learner import pool_after
 from alkit.methods import METHODS
 from alkit.models import Network, build_network
-from alkit.not_reproduced import NOT_REPRODUCED
 from alkit.objectives import OBJECTIVES, Batch, objective_of, ranking_loss
-from alkit.pretext import make_task
 from alkit.quirks import PROGRAMS, QUIRKS
-from alkit.randomness import generator
+from alkit.quirks.not_reproduced import NOT_REPRODUCED
 from alkit.strategies import Query, TensorPool, make_strategy, vaal
 from alkit.strategies.coreset import k_center_greedy
 from alkit.strategies.hierarchical import HierarchicalSampler
-from alkit.training import Trainer, detaches, learning_rate, predict
+from alkit.training.evaluate import evaluate_cycle
+from alkit.training.loop import Trainer, detaches, learning_rate, predict
+from alkit.training.pretext import make_task
 
 Make = Callable[..., Experiment]
 

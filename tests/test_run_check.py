@@ -12,15 +12,16 @@ from conftest import TINY
 from photographs import photographs
 from synthetic_study import write_run
 
-from alkit import ActiveLearner, Experiment, cli, grid
+from alkit import ActiveLearner, Experiment, cli
 from alkit.data import DATASETS, facts_of, from_arrays, load_for
 from alkit.data.identity import pixels_digest
+from alkit.data.randomness import generator
 from alkit.errors import AlkitError, ConfigError
+from alkit.grid import planning
+from alkit.grid.plan_check import check_plan
 from alkit.models import build_network, feature_width, last_map
-from alkit.pretext.run import with_pretext
-from alkit.randomness import generator
-from alkit.run_check import check_plan
 from alkit.strategies import hierarchical
+from alkit.training.pretext.run import with_pretext
 
 CNN = {"model": "mc_dropout_cnn"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -74,11 +75,11 @@ TAKEN: list[dict[str, Any]] = [
 ]
 
 
-def plan_of(tmp_path: Path, **content: Any) -> grid.Plan:
+def plan_of(tmp_path: Path, **content: Any) -> planning.Plan:
     method = content.pop("method", "random")
     content = {**TINY, "device": "cpu", "methods": [method], **content}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
-    return grid.make_plan(tmp_path / "s.yaml", tmp_path / "out")
+    return planning.make_plan(tmp_path / "s.yaml", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("parameters", "message"), REFUSED, ids=lambda value: str(value)[:60])

@@ -12,10 +12,10 @@ import torch
 
 from alkit import ActiveLearner, Experiment
 from alkit.data import load_for
+from alkit.data.randomness import generator
 from alkit.errors import ConfigError
 from alkit.models import build_network
-from alkit.randomness import generator
-from alkit.training import Trainer
+from alkit.training.loop import Trainer
 
 Make = Callable[..., Experiment]
 

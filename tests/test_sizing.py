@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from alkit import Experiment
-from alkit.estimate import NOTEBOOK, RECORD
-from alkit.files import write_npz
+from alkit.grid.estimate import NOTEBOOK, RECORD
+from alkit.storage.files import write_npz
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -16,14 +16,15 @@ import yaml
 from conftest import TINY
 from synthetic_study import write_run
 
-from alkit import ActiveLearner, Experiment, Study, grid, notebook
+from alkit import ActiveLearner, Experiment, Study, notebook
+from alkit.analysis.summary import build, paper
 from alkit.data import from_arrays
 from alkit.errors import ConfigError, DataError
-from alkit.execute import execute
-from alkit.pretext import run_pretext
+from alkit.grid import planning
+from alkit.grid.execute import execute
 from alkit.records import load_runs
-from alkit.scratch import scratch_folder
-from alkit.summary import build, paper
+from alkit.storage.scratch import scratch_folder
+from alkit.training.pretext import run_pretext
 
 Make = Callable[..., Experiment]
 
@@ -100,15 +101,15 @@ def study(tmp_path: Path, **content: Any) -> Path:
 ])  # fmt: skip
 def test_a_variant_cannot_have_the_name_of_what_a_studys_folder_holds(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"variants: '{name}' is the name of a file or folder of every study"):
-        grid.make_plan(study(tmp_path, variants={name: {"method": "margin"}}), tmp_path / "out")
+        planning.make_plan(study(tmp_path, variants={name: {"method": "margin"}}), tmp_path / "out")
     with pytest.raises(ConfigError, match=f"study: '{name}' is the name of a file or folder of every study"):
-        grid.make_plan(study(tmp_path, study=name), tmp_path / "out")
+        planning.make_plan(study(tmp_path, study=name), tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", [".snakemake", ".alkit.lock", "a/b", "..", ""])
 def test_hidden_names_and_paths_are_no_names(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="variants"):
-        grid.make_plan(study(tmp_path, variants={name: {"method": "margin"}}), tmp_path / "out")
+        planning.make_plan(study(tmp_path, variants={name: {"method": "margin"}}), tmp_path / "out")
 
 
 def test_a_variants_own_seed_is_refused_not_ignored(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_studies_of_the_same_name_in_different_folders_are_kept_apart(tiny: Make
 
 def test_the_folder_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom alkit.scratch import scratch_folder\n"
+        "import sys, time\nfrom alkit.storage.scratch import scratch_folder\n"
         "with scratch_folder('x-', sys.argv[1]) as folder:\n    print(folder, flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from alkit import statistics, words
+from alkit import statistics
+from alkit.errors import words
 from alkit.statistics import PairedTest, paired_test
 
 # Darwin's maize, cross- minus self-fertilised heights in eighths of an inch (Fisher, The Design of Experiments, § 17:

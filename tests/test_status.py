@@ -15,12 +15,12 @@ import pytest
 import yaml
 from synthetic_study import write_study
 
-from alkit import summary
+from alkit.analysis import summary
+from alkit.analysis.summary import page, report
 from alkit.errors import CheckpointError
-from alkit.progress import SILENCE, find_studies
+from alkit.grid.status import status_table
 from alkit.records import load_runs
-from alkit.status import status_table
-from alkit.summary import page, report
+from alkit.storage.progress import SILENCE, find_studies
 
 NOW = 1_800_000_000.0
 HERE = {"pid": os.getpid(), "host": platform.node(), "updated": NOW - 5}

@@ -13,16 +13,17 @@ import torch
 from tape import TapeRecorder
 from test_training import METHOD_OF, images, trainer
 
-from alkit import ActiveLearner, Experiment, steps
-from alkit.devices import deterministic
+from alkit import ActiveLearner, Experiment
 from alkit.errors import TrainingError
 from alkit.methods import METHODS
+from alkit.models import steps
+from alkit.models.steps import WARM, Draws, StepLoop
 from alkit.objectives import OBJECTIVES
-from alkit.pretext.base import PretextTask, make_task
-from alkit.pretext.run import with_pretext
-from alkit.steps import WARM, Draws, StepLoop
 from alkit.strategies.graph import SimilarityGraph, train_gcn
-from alkit.training import Trainer
+from alkit.training.devices import deterministic
+from alkit.training.loop import Trainer
+from alkit.training.pretext.base import PretextTask, make_task
+from alkit.training.pretext.run import with_pretext
 
 Make = Callable[..., Experiment]
 

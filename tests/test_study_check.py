@@ -13,13 +13,14 @@ from conftest import TINY
 from photographs import delete, invert, move, photographs
 from synthetic_study import write_run
 
-from alkit import ActiveLearner, Experiment, cli, grid
+from alkit import ActiveLearner, Experiment, cli
 from alkit.data.own import images_now
 from alkit.errors import AlkitError, CheckpointError
-from alkit.pretext import run_pretext
-from alkit.status import status_table
+from alkit.grid import planning
+from alkit.grid.status import status_table
+from alkit.training.pretext import run_pretext
 
-MakePlan = Callable[..., grid.Plan]
+MakePlan = Callable[..., planning.Plan]
 SMALL = TINY | {"dataset": "folder", "pool_size": None, "test_size": None, "initial": 10, "epochs": 1, "milestones": []}
 
 
@@ -34,10 +35,10 @@ def cats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def plan(tmp_path: Path) -> MakePlan:
     """`plan(methods=["margin"], …)`: the plan of a study file with these keys, in tmp_path/out/s."""
 
-    def make(only: list[str] | None = None, seeds_only: list[int] | None = None, **content: Any) -> grid.Plan:
+    def make(only: list[str] | None = None, seeds_only: list[int] | None = None, **content: Any) -> planning.Plan:
         file = tmp_path / "study.yaml"
         file.write_text(yaml.safe_dump({"study": "s", "methods": ["random"], **TINY, **content}))
-        return grid.make_plan(file, tmp_path / "out", only, seeds_only)
+        return planning.make_plan(file, tmp_path / "out", only, seeds_only)
 
     return make
 
@@ -48,11 +49,11 @@ def on(plan: MakePlan) -> MakePlan:
     return lambda folder, *only, **more: plan(*only, **(SMALL | {"data_root": str(folder)} | more))
 
 
-def prepare(plan: grid.Plan, rerun: list[str] | None = None, images_of: grid.ImagesOf = images_now) -> None:
-    grid.prepare(plan, 1, rerun or [], images_of)
+def prepare(plan: planning.Plan, rerun: list[str] | None = None, images_of: planning.ImagesOf = images_now) -> None:
+    planning.prepare(plan, 1, rerun or [], images_of)
 
 
-def finish(plan: grid.Plan) -> None:
+def finish(plan: planning.Plan) -> None:
     """Run the plan, in this process."""
     prepare(plan)
     for run in plan.runs:
@@ -64,7 +65,7 @@ def finish(plan: grid.Plan) -> None:
         list(ActiveLearner(Experiment(**run.experiment.model_dump() | given), run.folder))
 
 
-def break_off(plan: grid.Plan, cycle: int) -> None:
+def break_off(plan: planning.Plan, cycle: int) -> None:
     """Run the plan up to this cycle's training."""
 
     class Killed(Exception):  # noqa: N818
@@ -80,7 +81,7 @@ def break_off(plan: grid.Plan, cycle: int) -> None:
             list(ActiveLearner(run.experiment, run.folder, report))
 
 
-def refusal(plan: grid.Plan, rerun: list[str] | None = None) -> str:
+def refusal(plan: planning.Plan, rerun: list[str] | None = None) -> str:
     """What the study is refused with, before anything was written."""
     before = {path: path.read_bytes() for path in plan.folder.rglob("*") if path.is_file()}
     with pytest.raises(CheckpointError) as error:
@@ -201,7 +202,7 @@ def test_status_says_where_runs_of_a_label_had_other_images(cats: Path, on: Make
 # --- two studies of one name -----------------------------------------------------------------------------------------
 
 
-def write(plan: grid.Plan) -> None:
+def write(plan: planning.Plan) -> None:
     """Records as the runs would leave them."""
     prepare(plan)
     for run in plan.runs:

@@ -21,10 +21,11 @@ import pytest
 import yaml
 from synthetic_study import PLANTED, TRAINING, write_study
 
-from alkit import calibration, plots, published, records, statistics, summary
+from alkit import calibration, plots, records, statistics
+from alkit.analysis import published, summary
+from alkit.analysis.plots import style
+from alkit.analysis.summary import calibrated, cautions, page, paper, queried, report, tables, verdict
 from alkit.errors import CheckpointError, DataError
-from alkit.plots import style
-from alkit.summary import calibrated, cautions, page, paper, queried, report, tables, verdict
 
 EVIL = "<script>alert(1)</script>"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from alkit import teaching
 from alkit.methods import METHODS
+from alkit.notebook import teaching
 
 FOLDER = Path(__file__).parent.parent / "notebooks" / "methods"
 WITH_EXAMPLE = [name for name in METHODS if name not in teaching.NO_EXAMPLE]

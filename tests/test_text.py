@@ -13,16 +13,17 @@ import yaml
 from conftest import TINY
 from photographs import photographs
 
-from alkit import Study, grid
+from alkit import Study
+from alkit.analysis.summary import build
 from alkit.cli import main
+from alkit.config.study_yaml import read_yaml
 from alkit.data import load_dataset
 from alkit.data.imageset import from_arrays
 from alkit.errors import ConfigError
+from alkit.errors.words import as_text
+from alkit.grid import planning
 from alkit.learner import ActiveLearner
 from alkit.records import read_run
-from alkit.study_yaml import read_yaml
-from alkit.summary import build
-from alkit.words import as_text
 
 LATIN = os.fsdecode(b"caf\xe9")
 
@@ -40,8 +41,8 @@ def test_a_study_of_such_names_ends_with_its_summary(tmp_path: Path) -> None:
         yaml.safe_dump({**small, "methods": ["margin"], "cycles": 2, "epochs": 1, "initial": 9, "budget": 5,
                         "dataset": "folder", "data_root": str(images)}) + 'title: "of three \\ud83d\\ude42"\n'
     )  # fmt: skip
-    (run,) = (plan := grid.make_plan(file, tmp_path / "out")).runs
-    grid.prepare(plan, 1)
+    (run,) = (plan := planning.make_plan(file, tmp_path / "out")).runs
+    planning.prepare(plan, 1)
     assert len(list(ActiveLearner(run.experiment, run.folder))) == 2
     assert read_run(run.folder)["class_names"] == ["caf\\xe9", "日本語", "🙂"]
     page = build(plan.folder).read_text(encoding="utf-8")

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alkit import Experiment, steps
+from alkit import Experiment
 from alkit.data import ImageSet, from_arrays
 from alkit.data.imageset import TensorPixels
 from alkit.errors import TrainingError
-from alkit.models import build_network
+from alkit.models import build_network, steps
+from alkit.models.steps import Draws
 from alkit.objectives import OBJECTIVES, objective_of
-from alkit.steps import Draws
-from alkit.training import Trainer, detaches, features, learning_rate, predict, split_batches, to_device
+from alkit.training.loop import Trainer, detaches, features, learning_rate, predict, split_batches, to_device
 
 METHOD_OF = {
     "cross_entropy": "random",

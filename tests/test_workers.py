@@ -18,8 +18,8 @@ from PIL import Image
 from test_data_folder import fill, imagenet_like, own_cache, picture  # noqa: F401 (own_cache is a fixture)
 
 from alkit.data import load_dataset, workers
-from alkit.data.storage import cache_folder
 from alkit.errors import DataError
+from alkit.storage.homes import cache_folder
 
 
 @pytest.fixture

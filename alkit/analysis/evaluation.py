@@ -22,21 +22,22 @@ import pandas as pd
 import torch
 import yaml
 
-from alkit import devices, published
-from alkit.checkpoint_files import CheckpointFile, find_checkpoints
+from alkit.analysis import published
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment
 from alkit.data import ImageSet, digest, load_for
 from alkit.data.registry import get_entry
 from alkit.errors import CheckpointError, ConfigError, DivergedError, TrainingError, nearest
-from alkit.evaluate_cycle import evaluate_cycle
-from alkit.files import atomic_write
+from alkit.errors.words import counted
 from alkit.methods import METHODS
 from alkit.models import Network, build_backbone
-from alkit.progress import image_digests
 from alkit.records import MEASURES, read_run
-from alkit.training import to_device
-from alkit.weights import architecture_of, fit_weights, read_weights
-from alkit.words import counted
+from alkit.storage.checkpoint_files import CheckpointFile, find_checkpoints
+from alkit.storage.files import atomic_write
+from alkit.storage.progress import image_digests
+from alkit.storage.weights import architecture_of, fit_weights, read_weights
+from alkit.training import devices
+from alkit.training.evaluate import evaluate_cycle
+from alkit.training.loop import to_device
 
 Array = npt.NDArray[Any]
 
@@ -334,7 +335,7 @@ def shown(evaluation: Evaluation) -> pd.DataFrame:
 
 def as_text(evaluation: Evaluation) -> str:
     """The table and its notes for a terminal."""
-    from alkit.runner import aligned
+    from alkit.errors.words import aligned
 
     table = shown(evaluation)
     rows = [list(table.columns), *table.to_numpy().tolist()]

@@ -77,7 +77,7 @@ COLUMNS = ("method", "label", "labelled", "published", "tolerance", "read_from",
 def load() -> pd.DataFrame:
     """The published numbers: `source`, `dataset`, `method`, `labelled` (NaN where only the cycle is given), `cycle`,
     `accuracy` and `tolerance` as fractions, `read_from`, `note`."""
-    with (files("alkit") / "published.csv").open(encoding="utf-8") as stream:
+    with (files("alkit.analysis") / "published.csv").open(encoding="utf-8") as stream:
         table = pd.read_csv(stream, dtype={"labelled": str, "note": str}, keep_default_na=False)
     cycles = table["labelled"].str.removeprefix("cycle ")
     table["cycle"] = pd.to_numeric(cycles.where(table["labelled"].str.startswith("cycle ")), errors="coerce")

@@ -1,6 +1,6 @@
 """What each quirk changes: runs of a study that differ in one switch alone, compared seed by seed.
 
-python -m alkit.quirk_effects outputs/quirks      also writes the effects into the register's file
+python -m alkit.analysis.quirk_effects outputs/quirks      also writes the effects into the register's file
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from alkit.files import write_text
-from alkit.plots import comparisons
+from alkit.analysis.plots import comparisons
+from alkit.errors.words import counted
 from alkit.quirks import EFFECTS_FILE, QUIRKS, Effect, in_words, measured_effects
 from alkit.records import compared_params, load_runs, read_run
 from alkit.statistics import area_under_budget_curve, holm, is_shown, paired_test
-from alkit.words import counted
+from alkit.storage.files import write_text
 
 MEASURES = {"accuracy": "final accuracy", "area": "area under the budget curve", "ece": "final ECE"}
 _NOT_COMPARED = {"label", "protocol", "program", "quirks"}

@@ -1,4 +1,8 @@
-"""Experiment: the one place where a parameter of a run exists; Study: which runs belong together."""
+"""Experiment: the one place where a parameter of a run exists; Study: which runs belong together.
+
+Comes in: YAML, or parameters from Python. Goes out: checked values, or one line that names the mistake. It knows the
+tables of methods and quirks, and neither torch nor images.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from alkit.config.own_module import import_own, look_in
+from alkit.config.study_yaml import EXAMPLES, read_yaml
 from alkit.errors import ConfigError, nearest
+from alkit.errors.words import shown
 from alkit.methods import METHODS, Method, get_method
-from alkit.own_module import import_own, look_in
-from alkit.paths import counted_from
 from alkit.quirks import quirk_states
-from alkit.study_yaml import EXAMPLES, read_yaml
-from alkit.words import shown
+from alkit.storage.paths import counted_from
 
 _NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 

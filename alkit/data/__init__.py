@@ -1,4 +1,8 @@
-"""Named data sets, one's own folders of images, and augmentation on the device."""
+"""Named data sets, one's own folders of images, and augmentation on the device.
+
+Comes in: files, arrays, or the name of a set. Goes out: an `ImageSet` for training and one for tests, known by
+the digest of their pixels. It knows nothing of models or methods.
+"""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import MemmapPixels, TensorPixels, forget_mapped
-from alkit.data.storage import cache_folder
 from alkit.errors import DataError
-from alkit.files import sha256, write_json
+from alkit.storage.files import sha256, write_json
+from alkit.storage.homes import cache_folder
 
 VERSION = 2
 IN_MEMORY_BYTES = 2 * 2**30

@@ -29,8 +29,8 @@ from alkit.data.imageset import ImageSet
 from alkit.data.pixels import TensorPixels
 from alkit.data.sha256 import Sha256, check
 from alkit.data.splits import split_kind
-from alkit.data.storage import data_folder
 from alkit.errors import DataError
+from alkit.storage.homes import data_folder
 
 STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alkit.errors import DataError
-from alkit.files import write_npz
+from alkit.storage.files import write_npz
 
 if TYPE_CHECKING:
     from alkit.data.imageset import ImageSet

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from alkit.config import Experiment
+from alkit.data.randomness import generator
 from alkit.errors import DataError
-from alkit.randomness import generator
 
 
 def available_of(experiment: Experiment, pool_size: int) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,8 @@ from alkit.data.imbalance import split
 from alkit.data.pixels import decoding_threads, worker_count
 from alkit.data.splits import find_splits
 from alkit.errors import ConfigError, DataError
-from alkit.paths import absolute
-from alkit.words import as_text
+from alkit.errors.words import as_text
+from alkit.storage.paths import absolute
 
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = 64

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from alkit.data.download import attempt, by_hand, fetch_archives, fetch_package
 from alkit.data.registry import DATASETS, DatasetEntry, certainty, get_entry, load_dataset
-from alkit.data.storage import data_folder
 from alkit.errors import DataError
+from alkit.storage.homes import data_folder
 
 
 def get(name: str, root: Path | None = None) -> str:
@@ -57,7 +57,7 @@ def _bring(entry: DatasetEntry, root: Path | None) -> None:
 
 def listing() -> str:
     """The named sets: which are here, the size of their files, their licence, and the digests they are known by."""
-    from alkit.runner import aligned
+    from alkit.errors.words import aligned
 
     entries = [entry for entry in DATASETS.values() if entry.name != "folder"]
     rows = [["data set", "here", "size", "licence"]]

@@ -15,7 +15,7 @@ import torch
 
 from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels, decoding_threads
 from alkit.errors import DataError
-from alkit.files import write_text
+from alkit.storage.files import write_text
 
 if TYPE_CHECKING:
     from alkit.data.imageset import ImageSet

@@ -20,8 +20,8 @@ from alkit.data.folder import Listing, count_listing, folders_in, load_listing, 
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels
 from alkit.data.splits import split_kind
-from alkit.data.storage import data_folder
 from alkit.errors import ConfigError, DataError
+from alkit.storage.homes import data_folder
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Pair = tuple[ImageSet, ImageSet]

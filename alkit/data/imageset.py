@@ -15,7 +15,7 @@ from alkit.data import augment
 from alkit.data.identity import Identity, identity
 from alkit.data.pixels import Pixels, TensorPixels, prefetched
 from alkit.errors import DataError
-from alkit.words import as_text, counted
+from alkit.errors.words import as_text, counted
 
 __all__ = ["ImageSet", "Pixels", "TensorPixels", "channel_statistics", "from_arrays"]
 

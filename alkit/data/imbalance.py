@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from alkit.data.randomness import numpy_generator
 from alkit.errors import ConfigError
-from alkit.randomness import numpy_generator
 
 Ints = npt.NDArray[np.int64]
 

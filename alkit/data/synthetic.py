@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from alkit.data.imageset import ImageSet, from_arrays
 from alkit.data.imbalance import split
+from alkit.data.randomness import numpy_generator
 from alkit.data.sha256 import Sha256, check
-from alkit.randomness import numpy_generator
 
 DIGITS_SHA256 = {
     "whole": Sha256(

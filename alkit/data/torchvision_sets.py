@@ -15,8 +15,8 @@ import numpy.typing as npt
 from alkit.data.download import Archive, attempt, fetch_archives
 from alkit.data.imageset import ImageSet, from_arrays
 from alkit.data.sha256 import Sha256, check
-from alkit.data.storage import data_folder
 from alkit.errors import DataError
+from alkit.storage.homes import data_folder
 
 CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 MNIST_STATISTICS = ((0.1307,), (0.3081,))

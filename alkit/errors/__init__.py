@@ -1,4 +1,7 @@
-"""Every error that a user can cause: one clear line, no traceback from the depths, exit status 2."""
+"""Every error that a user can cause: one clear line, no traceback from the depths, exit status 2.
+
+Beside it `words`: numbers, names and tables as a sentence says them. It knows nothing of the kit.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class TrainingError(AlkitError):
 
 
 class DivergedError(TrainingError):
-    """A number of a training is not finite; `alkit.divergence` adds which training, and where `place` is in it."""
+    """A number of a training is not finite; `alkit.models.divergence` says which training; `place` is where in it."""
 
     def __init__(self, what: str, place: str = "") -> None:
         super().__init__(what)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 
 
 def as_text(name: object) -> str:
@@ -61,3 +62,18 @@ def size(number: float) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def aligned(rows: list[list[str]], right: Iterable[int] = (), width: int = 120) -> str:
+    """Rows of text as columns, the first row underlined; the last column is wrapped so that lines fit `width`."""
+    from_right, last = set(right), len(rows[0]) - 1
+    widths = [max(len(part) for row in rows for part in row[i].split("\n")) for i in range(last + 1)]
+    widths[last] = min(widths[last], max(20, width - sum(widths[:last]) - 2 * last))
+    lines = []
+    for row in [rows[0], ["-" * size for size in widths], *rows[1:]]:
+        wrapped = [line for part in row[last].split("\n") for line in textwrap.wrap(part, widths[last]) or [""]]
+        for number, part in enumerate(wrapped):
+            cells = [*row[:last], part] if number == 0 else [""] * last + [part]
+            pairs = enumerate(zip(cells, widths, strict=True))
+            lines.append("  ".join(c.rjust(w) if i in from_right else c.ljust(w) for i, (c, w) in pairs).rstrip())
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from alkit.words import counted
+from alkit.errors.words import counted
 
 Check = Callable[[], str]
 
@@ -79,8 +79,8 @@ def _disk() -> str:
 
 
 def _cache() -> str:
-    from alkit.data.storage import cache_folder
-    from alkit.paths import why_not_writable
+    from alkit.storage.homes import cache_folder
+    from alkit.storage.paths import why_not_writable
 
     folder = cache_folder()
     if (why := why_not_writable(folder)) is not None:
@@ -105,7 +105,7 @@ def _kernel() -> str:
 
 
 def _notebooks() -> str:
-    from alkit.grid import NOTEBOOKS, SNAKEFILE
+    from alkit.grid.planning import NOTEBOOKS, SNAKEFILE
 
     for path in (NOTEBOOKS / "methods", SNAKEFILE):
         if not path.exists():
@@ -114,7 +114,7 @@ def _notebooks() -> str:
 
 
 def _code() -> str:
-    from alkit.devices import git_commit
+    from alkit.training.devices import git_commit
 
     commit = git_commit()
     if commit is None:

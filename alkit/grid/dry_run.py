@@ -6,34 +6,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from alkit import grid, study_check
 from alkit.config import Experiment
 from alkit.errors import AlkitError
-from alkit.progress import read_mapping
-from alkit.runner import aligned
-from alkit.words import counted, duration
-from alkit.words import size as bytes_text
+from alkit.errors.words import aligned, counted, duration
+from alkit.errors.words import size as bytes_text
+from alkit.grid import planning, study_check
+from alkit.storage.progress import read_mapping
 
 MOST_LINES = 12
 """Runs of which each gets a line; of more there is a table."""
 
 
 def show(
-    plan: grid.Plan,
+    plan: planning.Plan,
     rerun: Iterable[str],
-    images_of: grid.ImagesOf,
+    images_of: planning.ImagesOf,
     at_once: int | None = None,
     looked: Iterable[str] = (),
 ) -> None:
     """Print what the command would do. Raises the `AlkitError` that it would raise.
 
-    `looked` are lines on images that `run_check.check_plan` looked at. `at_once` runs fit on this machine side by side;
-    None where runs go elsewhere, and a time of here says nothing.
+    `looked` are lines on images that `plan_check.check_plan` looked at. `at_once` runs fit on this machine side by
+    side; None where runs go elsewhere, and a time of here says nothing.
     """
     again = set(rerun)
     for run in plan.runs:
         if run.label not in again:
-            grid.refuse_changed(run)
+            planning.refuse_changed(run)
     print(*(f"{line}\n" for line in looked), sep="", end="")
     stale = study_check.check_folder(plan, again, images_of)
     needs, note = needs_of(plan, again, at_once is not None)
@@ -52,7 +51,7 @@ def show(
         print(note)
 
 
-def to_do(plan: grid.Plan, again: set[str]) -> list[grid.GridRun]:
+def to_do(plan: planning.Plan, again: set[str]) -> list[planning.GridRun]:
     return [run for run in plan.runs if not run.finished or run.label in again]
 
 
@@ -68,13 +67,13 @@ class Need:
     size: float
 
 
-def needs_of(plan: grid.Plan, again: set[str], here: bool) -> tuple[dict[str, Need], str]:
+def needs_of(plan: planning.Plan, again: set[str], here: bool) -> tuple[dict[str, Need], str]:
     """What the runs to do need, by label, and a line if that cannot be told; `PRETEXT` is what they wait for.
 
     From a finished run of the label where there is one, by epochs times labels; else, where the runs are made `here`,
     from a few training steps. A run's own processor or GPU is meant, so that several at once need less.
     """
-    from alkit.estimate import Rates
+    from alkit.grid.estimate import Rates
 
     needs, rates, left = {}, Rates(), to_do(plan, again)
     finished = {run.label: cost for run in plan.runs if run.finished and (cost := cost_of(run))}
@@ -115,7 +114,7 @@ def together(needs: dict[str, Need], at_once: int) -> str:
     )
 
 
-def table(plan: grid.Plan, again: set[str], needs: dict[str, Need]) -> str:
+def table(plan: planning.Plan, again: set[str], needs: dict[str, Need]) -> str:
     """A row a label: how many runs are finished and to do, of what length, and what those to do need."""
     rows = [["method", "finished", "to run", "cycles", "labels", "epochs a cycle", "time", "disk"]]
     left = to_do(plan, again)
@@ -140,7 +139,7 @@ def work(experiment: Experiment) -> float:
     return float(sum(experiment.initial + cycle * experiment.budget for cycle in cycles) * experiment.epochs)
 
 
-def cost_of(run: grid.GridRun) -> tuple[float, float] | None:
+def cost_of(run: planning.GridRun) -> tuple[float, float] | None:
     """Hours and bytes a trained image of a finished run; None where its record does not tell."""
     cycles: Any = read_mapping(run.folder / "result.json").get("cycles")
     try:

@@ -15,12 +15,12 @@ import torch
 
 from alkit.config import Experiment
 from alkit.data import Facts, facts_of, from_arrays
-from alkit.devices import choose_device
 from alkit.models import build_network
 from alkit.models.vaal import VAE
 from alkit.objectives import objective_of
 from alkit.strategies.vaal import step_count
-from alkit.training import Trainer, predict, to_device
+from alkit.training.devices import choose_device
+from alkit.training.loop import Trainer, predict, to_device
 
 NOTEBOOK, RECORD = 300_000, 1_200  # bytes: an executed notebook; a cycle in result.json
 PASS = 512  # images that a network is passed at once when nothing is learnt

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alkit.files import for_papermill
-from alkit.scratch import scratch_folder
+from alkit.storage.files import for_papermill
+from alkit.storage.scratch import scratch_folder
 
 PARENT = "ALKIT_PARENT"
-"""The variable that names the process which a started one must not outlive: see `alkit.job`."""
+"""The variable that names the process which a started one must not outlive: see `alkit.grid.job`."""
 
 
 def execute(
@@ -35,7 +35,7 @@ def execute(
 
 @contextmanager
 def _own_kernel() -> Iterator[Any]:
-    """Settings for papermill; within, `python3` is `alkit.job kernel` with this process's Python.
+    """Settings for papermill; within, `python3` is `alkit.grid.job kernel` with this process's Python.
 
     History and connection files are its own: kernels that start side by side otherwise wait for one database and race
     for ports, and a home folder need not be there.
@@ -44,7 +44,7 @@ def _own_kernel() -> Iterator[Any]:
 
     with scratch_folder("alkit-job-") as folder:
         scratch = str(folder)
-        kernel = {"argv": [sys.executable, "-P", "-m", "alkit.job", "kernel", "-f", "{connection_file}"],
+        kernel = {"argv": [sys.executable, "-P", "-m", "alkit.grid.job", "kernel", "-f", "{connection_file}"],
                   "language": "python", "display_name": "Python 3", "env": {PARENT: str(os.getpid())}}  # fmt: skip
         spec = Path(scratch) / "kernels" / "python3" / "kernel.json"
         spec.parent.mkdir(parents=True)

@@ -1,8 +1,8 @@
 """What the grid starts: one run's notebook, or Snakemake itself. Neither outlives the process that started it.
 
-python -m alkit.job notebook IN.ipynb OUT.ipynb -f run.yaml -r out_dir DIR     papermill; failure.json if it fails
-python -m alkit.job kernel -f CONNECTION                                       the notebook's kernel, for papermill
-python -m alkit.job snakemake ...                                              Snakemake's own command line
+python -m alkit.grid.job notebook IN.ipynb OUT.ipynb -f run.yaml -r out_dir DIR     papermill; failure.json if it fails
+python -m alkit.grid.job kernel -f CONNECTION                                       the notebook's kernel, for papermill
+python -m alkit.grid.job snakemake ...                                              Snakemake's own command line
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from alkit.execute import PARENT, execute
+from alkit.grid.execute import PARENT, execute
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -102,7 +102,7 @@ def _cell_name(log: str, index: int | None) -> str | None:
 
 
 def _leave(path: Path, error: dict[str, Any]) -> None:
-    from alkit.files import write_json
+    from alkit.storage.files import write_json
 
     with suppress(OSError):  # a full disk is reported by what is printed
         write_json(path, error | {"time": time.time()})
@@ -135,7 +135,7 @@ def main() -> int:
         launch_new_instance(argv=[*sys.argv[2:], "--InteractiveShellApp.ignore_cwd=True",
                                    "--IPKernelApp.log_level=40"])  # fmt: skip  # not that it speaks without encryption
         return 0
-    parser = argparse.ArgumentParser(prog="python -m alkit.job")
+    parser = argparse.ArgumentParser(prog="python -m alkit.grid.job")
     notebook = parser.add_subparsers(required=True).add_parser("notebook")
     notebook.add_argument("notebook")
     notebook.add_argument("log", help="where the executed notebook goes")

@@ -21,15 +21,15 @@ from typing import Any
 import yaml
 
 from alkit.config import FREE_PARAMETERS, PATHS, Experiment, Study
+from alkit.config.own_module import look_in
+from alkit.config.pretext import pretext_key
+from alkit.config.study_yaml import read_yaml
 from alkit.errors import CheckpointError, ConfigError, nearest
-from alkit.files import sha256, write_text
 from alkit.methods import METHODS, added_methods
-from alkit.own_module import look_in
-from alkit.paths import absolute, check_writable_as_text
-from alkit.pretext.settings import pretext_key
-from alkit.study_yaml import read_yaml
+from alkit.storage.files import sha256, write_text
+from alkit.storage.paths import absolute, check_writable_as_text
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
 PROFILES = ROOT / "workflow" / "profiles"
@@ -103,7 +103,7 @@ def make_plan(
     methods: Iterable[str] | None = None,
     seeds: Iterable[int] | None = None,
 ) -> Plan:
-    """Read and check a study file; `run_check.check_plan` checks it against its data. Writes nothing.
+    """Read and check a study file; `plan_check.check_plan` checks it against its data. Writes nothing.
 
     `methods` are labels of the study or rows of the methods table, `seeds` any seeds; None is all that the file
     names.
@@ -195,7 +195,7 @@ def prepare(plan: Plan, cores: int, rerun: Iterable[str] = (), images_of: Images
     `images_of` tells which images an experiment has now: see `study_check`. Raises `CheckpointError`, before anything
     is written, if the folder holds a run with other parameters or on other images.
     """
-    from alkit import study_check
+    from alkit.grid import study_check
 
     again = check_rerun(plan, rerun)
     for run in plan.runs:

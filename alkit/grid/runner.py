@@ -14,28 +14,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alkit import deadline, grid
 from alkit.errors import AlkitError, CheckpointError, ConfigError
-from alkit.execute import PARENT
-from alkit.paths import absolute, check_writable_as_text
-from alkit.progress import one_line, read_mapping
-from alkit.words import counted
+from alkit.errors.words import aligned, counted
+from alkit.grid import planning
+from alkit.grid.execute import PARENT
+from alkit.storage.paths import absolute, check_writable_as_text
+from alkit.storage.progress import one_line, read_mapping
+from alkit.training import deadline
 
 TAIL = 8
 
 
 def run_study(
-    plan: grid.Plan,
+    plan: planning.Plan,
     cores: int,
     rerun: Iterable[str] = (),
     profile: str | Path | None = None,
     summary: bool = True,
-    notebooks: Path = grid.NOTEBOOKS,
-    images_of: grid.ImagesOf | None = None,
+    notebooks: Path = planning.NOTEBOOKS,
+    images_of: planning.ImagesOf | None = None,
     minutes: float | None = None,
     runs_per_gpu: int = 1,
 ) -> int:
-    """Run what is not finished yet; returns 0 if then every run is, else 1. `images_of`: see `grid.prepare`.
+    """Run what is not finished yet; returns 0 if then every run is, else 1. `images_of`: see `planning.prepare`.
 
     After `minutes` every run stops at a checkpoint, and none is started. `runs_per_gpu` share a GPU, see `sharing.mps`.
 
@@ -44,9 +45,9 @@ def run_study(
     """
     if profile is not None:
         check_cluster(plan)
-    with grid.hold(plan.folder):
+    with planning.hold(plan.folder):
         # on a cluster the cores here are not the runs'
-        grid.prepare(plan, cores if profile is None else 1, rerun, images_of)
+        planning.prepare(plan, cores if profile is None else 1, rerun, images_of)
         warn_of_other_code(plan)
         log = _log_file(plan.folder)
         command = snakemake_command(plan, cores, profile, summary, notebooks, runs_per_gpu)
@@ -82,8 +83,8 @@ def sharing_gpus(runs: int) -> Iterator[dict[str, str]]:
     if runs == 1:
         yield {}
         return
-    from alkit.devices import RUNS_PER_GPU
-    from alkit.sharing import mps
+    from alkit.training.devices import RUNS_PER_GPU
+    from alkit.training.sharing import mps
 
     with mps() as (environment, words):
         print(f"alkit: {words}", file=sys.stderr)
@@ -95,7 +96,7 @@ def given_until(until: float | None) -> dict[str, str]:
     return {} if until is None else {deadline.UNTIL: str(until)}
 
 
-def stopped_by_time(run: grid.GridRun, began: float) -> bool:
+def stopped_by_time(run: planning.GridRun, began: float) -> bool:
     """Whether a run that is not finished was stopped because the time was over, or not begun."""
     failure = read_mapping(run.folder / "failure.json")
     pretext = read_mapping((run.folder.parents[1] / "pretext" / str(run.pretext)).with_suffix(".failure.json"))
@@ -104,7 +105,7 @@ def stopped_by_time(run: grid.GridRun, began: float) -> bool:
 
 
 def snakemake_command(
-    plan: grid.Plan, cores: int, profile: str | Path | None, summary: bool, notebooks: Path, runs_per_gpu: int = 1
+    plan: planning.Plan, cores: int, profile: str | Path | None, summary: bool, notebooks: Path, runs_per_gpu: int = 1
 ) -> list[str]:
     """Snakemake's command line; the Snakefile reads the rest in the study's folder."""
     local = profile is None
@@ -115,8 +116,8 @@ def snakemake_command(
         "notebooks": [str(notebooks)],  # a list, since Snakemake takes the quotes off a text
         "summary": summary and whole,
     }
-    command = [sys.executable, "-m", "alkit.job", "snakemake", "--snakefile", str(grid.SNAKEFILE)]
-    command += ["--profile", str(grid.PROFILES / "local" if local else absolute(str(profile)))]
+    command = [sys.executable, "-m", "alkit.grid.job", "snakemake", "--snakefile", str(planning.SNAKEFILE)]
+    command += ["--profile", str(planning.PROFILES / "local" if local else absolute(str(profile)))]
     command += ["--directory", str(plan.folder), "--cores" if local else "--local-cores", str(cores)]
     if local and (gpus := count_gpus()):
         command += ["--resources", f"gpu={gpus * runs_per_gpu}", "--set-resources", "run:gpu=1", "pretext:gpu=1"]
@@ -128,9 +129,9 @@ def _config_value(value: Any) -> str:
     return str(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
 
 
-def check_cluster(plan: grid.Plan) -> None:
+def check_cluster(plan: planning.Plan) -> None:
     """Refuse paths that the jobs of a cluster would not find: in their scripts a shell reads these signs twice."""
-    for path in (grid.SNAKEFILE, plan.folder, Path(sys.executable)):
+    for path in (planning.SNAKEFILE, plan.folder, Path(sys.executable)):
         if set(str(path)) & set("\"'`$\\\n") or (path == Path(sys.executable) and " " in str(path)):
             raise ConfigError(f"{path}: has signs that Snakemake cannot pass to a cluster's jobs; use another folder")
 
@@ -191,7 +192,7 @@ def stop(process: subprocess.Popen[bytes], gentle: bool = False) -> None:
 # --- how far it is ---
 
 
-def watch(plan: grid.Plan, process: subprocess.Popen[bytes], until: float | None = None) -> None:
+def watch(plan: planning.Plan, process: subprocess.Popen[bytes], until: float | None = None) -> None:
     """Show one bar, epochs done of all, until the process ends; in a log a line now and then.
 
     At `until` Snakemake is told to start no more; the runs that work stop by themselves.
@@ -219,7 +220,7 @@ def watch(plan: grid.Plan, process: subprocess.Popen[bytes], until: float | None
                 process.wait(pause if until is None else max(0.05, min(pause, until - time.time())))
 
 
-def _epochs_done(run: grid.GridRun, done: dict[Path, int]) -> int:
+def _epochs_done(run: planning.GridRun, done: dict[Path, int]) -> int:
     """Epochs of a run that are done; `done` remembers finished runs."""
     if run.folder in done:
         return done[run.folder]
@@ -235,10 +236,10 @@ def _epochs_done(run: grid.GridRun, done: dict[Path, int]) -> int:
 # --- what came out ---
 
 
-def warn_of_other_code(plan: grid.Plan) -> None:
+def warn_of_other_code(plan: planning.Plan) -> None:
     """Say so if finished runs were made with another version of the kit: they are kept, and recorded as such."""
     import alkit
-    from alkit.devices import git_commit
+    from alkit.training.devices import git_commit
 
     here = git_commit()
     others = set()
@@ -254,7 +255,7 @@ def warn_of_other_code(plan: grid.Plan) -> None:
         )
 
 
-def report(plan: grid.Plan, failed: list[grid.GridRun], log: Path, began: float) -> None:
+def report(plan: planning.Plan, failed: list[planning.GridRun], log: Path, began: float) -> None:
     """The table of what is finished, then every failed run with its cell and the end of its log."""
     print(result_table(plan))
     for run in plan.runs:
@@ -275,7 +276,7 @@ def report(plan: grid.Plan, failed: list[grid.GridRun], log: Path, began: float)
     print("Started again, the command goes on with what is missing.", file=sys.stderr)
 
 
-def describe_failure(run: grid.GridRun, began: float = 0.0) -> list[str]:
+def describe_failure(run: planning.GridRun, began: float = 0.0) -> list[str]:
     """Which run, in which cell, with what error, and the last lines of its log."""
     failure, source = read_mapping(run.folder / "failure.json"), run.folder / "run.log"
     if not failure and run.pretext:
@@ -304,7 +305,7 @@ def tail(path: Path, lines: int = TAIL) -> list[str]:
     return []
 
 
-def result_table(plan: grid.Plan) -> str:
+def result_table(plan: planning.Plan) -> str:
     """Final accuracy and calibration error of every label, mean and deviation over its finished seeds."""
     import statistics
 
@@ -323,26 +324,9 @@ def result_table(plan: grid.Plan) -> str:
     return aligned(rows, right=range(1, 6))
 
 
-def _last_cycle(run: grid.GridRun) -> dict[str, Any]:
+def _last_cycle(run: planning.GridRun) -> dict[str, Any]:
     cycles = read_mapping(run.folder / "result.json").get("cycles")
     return cycles[-1] if isinstance(cycles, list) and cycles and isinstance(cycles[-1], dict) else {}
-
-
-def aligned(rows: list[list[str]], right: Iterable[int] = (), width: int = 120) -> str:
-    """Rows of text as columns, the first row underlined; the last column is wrapped so that lines fit `width`."""
-    import textwrap
-
-    from_right, last = set(right), len(rows[0]) - 1
-    widths = [max(len(part) for row in rows for part in row[i].split("\n")) for i in range(last + 1)]
-    widths[last] = min(widths[last], max(20, width - sum(widths[:last]) - 2 * last))
-    lines = []
-    for row in [rows[0], ["-" * size for size in widths], *rows[1:]]:
-        wrapped = [line for part in row[last].split("\n") for line in textwrap.wrap(part, widths[last]) or [""]]
-        for number, part in enumerate(wrapped):
-            cells = [*row[:last], part] if number == 0 else [""] * last + [part]
-            pairs = enumerate(zip(cells, widths, strict=True))
-            lines.append("  ".join(c.rjust(w) if i in from_right else c.ljust(w) for i, (c, w) in pairs).rstrip())
-    return "\n".join(lines)
 
 
 # --- the summary ---
@@ -355,7 +339,7 @@ def _version_of(page: Path) -> tuple[int, int] | None:
     return None
 
 
-def _up_to_date(page: Path, plan: grid.Plan, before: tuple[int, int] | None) -> bool:
+def _up_to_date(page: Path, plan: planning.Plan, before: tuple[int, int] | None) -> bool:
     """Whether the page was made by this command, or at least after the last of the records and the study's file.
 
     Times alone do not tell: a clock that was set back makes older records look newer.
@@ -388,7 +372,7 @@ def check_snakemake() -> None:
 
     if find_spec("snakemake") is None:
         raise ConfigError("alkit run needs Snakemake: pip install 'alkit[grid]'")
-    for path in (grid.SNAKEFILE, grid.NOTEBOOKS):
+    for path in (planning.SNAKEFILE, planning.NOTEBOOKS):
         if not path.exists():
             raise ConfigError(f"{path}: not there; alkit run needs the repository, not the package alone")
-    check_writable_as_text(grid.ROOT, sys.executable)
+    check_writable_as_text(planning.ROOT, sys.executable)

@@ -11,9 +11,8 @@ from typing import Any
 
 from alkit.config import Study
 from alkit.errors import AlkitError, CheckpointError
-from alkit.progress import SIGNS, find_runs, image_digests, is_alive, one_line, read_mapping, seconds
-from alkit.runner import aligned
-from alkit.words import counted
+from alkit.errors.words import aligned, counted
+from alkit.storage.progress import SIGNS, find_runs, image_digests, is_alive, one_line, read_mapping, seconds
 
 
 def status_table(folder: str | Path, now: float | None = None) -> str:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alkit import grid
 from alkit.config import FREE_PARAMETERS, Experiment, Study
 from alkit.errors import AlkitError, CheckpointError, ConfigError
+from alkit.grid import planning
 from alkit.methods import METHODS
-from alkit.progress import read_mapping, run_images
+from alkit.storage.progress import read_mapping, run_images
 
 Images = dict[str, Any]
 """What a record says of a run's images: see `alkit.data.identity.images_record`."""
@@ -39,7 +39,9 @@ class Begun:
     images: Images | None
 
 
-def check_folder(plan: grid.Plan, again: Iterable[str] = (), images_of: grid.ImagesOf | None = None) -> list[Path]:
+def check_folder(
+    plan: planning.Plan, again: Iterable[str] = (), images_of: planning.ImagesOf | None = None
+) -> list[Path]:
     """Refuse what would make one study of unlike runs; returns the files of pretext losses that are of other images.
 
     `again` are labels whose runs begin anew. Raises `CheckpointError` of one line; writes nothing.
@@ -61,10 +63,10 @@ def begun_runs(folder: Path) -> Iterator[Begun]:
     """The runs that have begun in a study's folder, by label and seed; records that are broken are left out."""
     for path in sorted(folder.glob("*/seed-*")):
         seed = _SEED.fullmatch(path.name)
-        if not seed or not any((path / name).exists() for name in grid.BEGUN):
+        if not seed or not any((path / name).exists() for name in planning.BEGUN):
             continue
         record = path / "result.json"
-        params = read_mapping(record).get("params") if record.exists() else grid.read_quietly(path / "run.yaml")
+        params = read_mapping(record).get("params") if record.exists() else planning.read_quietly(path / "run.yaml")
         if isinstance(params, dict) and params:
             yield Begun(path.parent.name, int(seed[1]), path, params, run_images(path))
 
@@ -79,7 +81,7 @@ def _study_before(folder: Path) -> Study | None:
         return None
 
 
-def _refuse_other_study(plan: grid.Plan, run: Begun, before: Study | None) -> None:
+def _refuse_other_study(plan: planning.Plan, run: Begun, before: Study | None) -> None:
     """Refuse a run, not asked for now, that this study would have made with other parameters."""
     study = plan.study
     if run.label not in study.labels and before is not None and run.label in before.variants:
@@ -98,7 +100,7 @@ def _with_variants(study: Study, before: Study) -> Study:
     return Study(**(study.model_dump() | {"variants": {**before.variants, **study.variants}}))
 
 
-def _refuse_renamed(plan: grid.Plan, run: Begun) -> None:
+def _refuse_renamed(plan: planning.Plan, run: Begun) -> None:
     """Refuse a run of a label that the study does not name, which is one of its labels under another name."""
     if run.label in plan.study.labels:
         return
@@ -130,7 +132,7 @@ def _first_difference(params: dict[str, Any], expected: Experiment) -> str | Non
 
 
 def _value(params: dict[str, Any], key: str) -> Any:
-    return params.get(key, grid.default_of(key))
+    return params.get(key, planning.default_of(key))
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
@@ -139,12 +141,12 @@ def _value(params: dict[str, Any], key: str) -> Any:
 class _Now:
     """The images of now, each set looked at once."""
 
-    def __init__(self, images_of: grid.ImagesOf | None) -> None:
+    def __init__(self, images_of: planning.ImagesOf | None) -> None:
         self._images_of = images_of
         self._known: dict[str, Images | None] = {}
 
     def __call__(self, experiment: Experiment) -> Images | None:
-        key = json.dumps([experiment.data_root, grid.data_of(experiment)], sort_keys=True)
+        key = json.dumps([experiment.data_root, planning.data_of(experiment)], sort_keys=True)
         if self._images_of is not None and key not in self._known:
             self._known[key] = self._images_of(experiment)
         return self._known.get(key)
@@ -178,14 +180,14 @@ def _alike(run: Begun, experiments: Iterable[Experiment]) -> Experiment | None:
     """One of `experiments` on the images that the run's parameters ask for."""
     known = {key: value for key, value in run.params.items() if key in Experiment.model_fields}
     with suppress(ConfigError):
-        wanted = grid.data_of(Experiment(**known))
-        return next((each for each in experiments if grid.data_of(each) == wanted), None)
+        wanted = planning.data_of(Experiment(**known))
+        return next((each for each in experiments if planning.data_of(each) == wanted), None)
     return None
 
 
-def _stale_losses(plan: grid.Plan, now: _Now) -> Iterator[Path]:
+def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[Path]:
     """The study's files of pretext losses that were computed on other images than those of now."""
-    from alkit.pretext.exchange import read_losses
+    from alkit.storage.loss_files import read_losses
 
     for key, experiment in plan.pretext_jobs.items():
         path = plan.folder / "pretext" / f"{key}.npz"

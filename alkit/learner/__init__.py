@@ -1,4 +1,8 @@
-"""ActiveLearner: train, evaluate, query, label, again; every step recorded, and resumed by itself."""
+"""ActiveLearner: train, evaluate, query, label, again; every step recorded, and resumed by itself.
+
+Comes in: an experiment, and perhaps images of one's own. Goes out: a record a cycle, and a folder (`run_folder`) that
+holds the run. It knows nothing of other runs.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alkit import __version__, deadline, devices
+from alkit import __version__
 from alkit.config import Experiment
 from alkit.data import Facts, ImageSet, images_for
 from alkit.data.first import available_of, first_labelled
 from alkit.data.identity import images_record
+from alkit.data.randomness import generator
 from alkit.errors import ConfigError, OutOfTimeError
-from alkit.evaluate_cycle import evaluate_cycle, fit_run_temperature
+from alkit.learner.run_folder import RunFolder
 from alkit.models import Network, build_network
 from alkit.objectives import objective_of
-from alkit.pool import ModelPool
-from alkit.randomness import generator
-from alkit.run_check import check_run
-from alkit.run_folder import RunFolder
 from alkit.strategies import Query, make_strategy
 from alkit.strategies.base import check_query, check_tensor
-from alkit.training import Trainer, predict, to_device
+from alkit.training import deadline, devices
+from alkit.training.evaluate import evaluate_cycle, fit_run_temperature
+from alkit.training.loop import Trainer, predict, to_device
+from alkit.training.pool import ModelPool
+from alkit.training.run_check import check_run
 
 SCHEMA = 1
 Progress = Callable[[dict[str, Any]], None]

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import FREE_PARAMETERS, Experiment
 from alkit.data.identity import difference
 from alkit.errors import CheckpointError
-from alkit.files import atomic_write, clean_temporary, sha256, write_json, write_npz
-from alkit.paths import named
+from alkit.storage.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
+from alkit.storage.files import atomic_write, clean_temporary, sha256, write_json, write_npz
+from alkit.storage.paths import named
 
 
 def fingerprint(experiment: Experiment) -> dict[str, Any]:

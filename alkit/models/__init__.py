@@ -1,4 +1,7 @@
-"""Backbones, and the networks that some methods train beside them."""
+"""Backbones, the networks that some methods train beside them, and the recorded step that trains any of them.
+
+Comes in: sizes and a generator. Goes out: modules of torch. They know neither data sets nor methods.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """What the method notebooks call: their parameters become an Experiment, a run becomes pictures.
 
+Comes in: a notebook's names. Goes out: a run, its pictures, and (`teaching`) examples of a rule. It knows no study.
+
 A notebook says `begin(globals())` before its parameters cell and `experiment(globals(), method=…)` after it. Every
 name defined in between, by the notebook or by papermill, is a parameter, so a misspelt one is refused, not ignored.
 """
@@ -19,15 +21,15 @@ import numpy as np
 import pandas as pd
 
 from alkit.config import Experiment, Study
+from alkit.config.pretext import pretext_key
 from alkit.data import ImageSet, load_for, own_experiment
 from alkit.data.cache import statistics_of
 from alkit.errors import ConfigError
+from alkit.errors.words import counted
 from alkit.learner import ActiveLearner
-from alkit.paths import named
-from alkit.pretext.exchange import PretextLosses
-from alkit.pretext.run import run_pretext, with_pretext
-from alkit.pretext.settings import pretext_key
-from alkit.words import counted
+from alkit.storage.loss_files import PretextLosses
+from alkit.storage.paths import named
+from alkit.training.pretext.run import run_pretext, with_pretext
 
 _NAMES = "_alkit_names"
 _PARAMETERS = "_alkit_parameters"

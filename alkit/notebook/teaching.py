@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from alkit.config import Experiment
+from alkit.data.randomness import generator
 from alkit.methods import Method, get_method
-from alkit.randomness import generator
 from alkit.strategies import Strategy, TensorPool, make_strategy
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ def two_moons(method: str, show: bool = True, seed: int = 0) -> Figure | None:
     """
     if not show:
         return None
+    from alkit.analysis.plots import asked_on_the_plane
     from alkit.data.synthetic import moon_points
     from alkit.notebook import quiet_run
-    from alkit.plots import asked_on_the_plane
 
     row = get_method(method)
     settings = MOONS | ({"model": "mc_dropout_cnn"} if row.objective == "weighted" else {})

@@ -1,8 +1,10 @@
 """The quirk register: every known difference between a paper and its released program, as a switch.
 
+Comes in: a method, a data set, a protocol. Goes out: which switches are on. It knows nothing of what they switch.
+
 A quirk is described here and nowhere else. `protocol: released` switches on every quirk that applies to the
 method, `quirks: {id: true}` switches on one. The code asks `experiment.quirk("id")`. What a switch was measured to
-change lies in `quirk_effects.csv` beside this file, written by `alkit.quirk_effects`.
+change lies in `quirk_effects.csv` beside this file, written by `alkit.analysis.quirk_effects`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alkit.errors import ConfigError, nearest
+from alkit.errors.words import counted
 from alkit.methods import METHODS, Method
-from alkit.words import counted
 
 
 @dataclass(frozen=True)

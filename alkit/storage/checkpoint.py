@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alkit.errors import CheckpointError
-from alkit.files import atomic_write
+from alkit.storage.files import atomic_write
 
 _MAGIC = b"alkit-checkpoint-1 "
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from alkit.paths import absolute, home
+from alkit.storage.paths import absolute, home
 
 
 def cache_folder() -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alkit.errors import DataError
-from alkit.files import write_npz, write_text
+from alkit.storage.files import write_npz, write_text
 
 Losses = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

@@ -61,7 +61,7 @@ def substitute_home() -> Iterator[None]:
     if os.path.expanduser("~") != "~" and why_not_writable(kept) is None:
         yield
         return
-    from alkit.data.storage import cache_folder
+    from alkit.storage.homes import cache_folder
 
     with tempfile.TemporaryDirectory(prefix="alkit-home-", ignore_cleanup_errors=True) as folder:
         ours = {"ALKIT_CACHE": str(cache_folder()), "XDG_CACHE_HOME": folder}

@@ -1,4 +1,8 @@
-"""What is queried next. One file a family: pure functions on tensors and one thin Strategy."""
+"""What is queried next. One file a family: pure functions on tensors and one thin Strategy.
+
+Comes in: a pool (logits, features, images, as they are asked for) and a budget. Goes out: positions in the pool.
+It knows nothing of training.
+"""
 
 from importlib import import_module
 from typing import Any

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alkit.divergence import of_training, require_finite
+from alkit.models.divergence import of_training, require_finite
 from alkit.models.graph import GCN
-from alkit.steps import Draws, Row, StepLoop, recorder_for
+from alkit.models.steps import Draws, Row, StepLoop, recorder_for
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
 from alkit.strategies.coreset import ROWS, farthest_first, finite, unit_rows
 

@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.config import Experiment
+from alkit.config.pretext import pool_settings
 from alkit.data import Facts, ImageSet
 from alkit.data.identity import pixels_digest
 from alkit.errors import ConfigError
-from alkit.pretext.base import check_task
-from alkit.pretext.exchange import as_text, read_losses
-from alkit.pretext.settings import pool_settings
+from alkit.storage.loss_files import as_text, read_losses
 from alkit.strategies.base import Pool, Query, Strategy, register, top_query
 from alkit.strategies.uncertainty import entropy, least_confidence
 
@@ -108,9 +107,7 @@ class Pt4al(Strategy):
         e = self.experiment
         if facts.pool < e.cycles:
             raise ConfigError(f"cycles: {facts.pool} images cannot make {e.cycles} batches")
-        if e.pretext_losses is None:
-            check_task(e, facts.shape)
-        elif Path(e.pretext_losses).is_file():  # a finished run no longer needs it
+        if e.pretext_losses is not None and Path(e.pretext_losses).is_file():  # a finished run no longer needs it
             self._check_length(facts.pool)
 
     def first_query(self, unlabelled: Tensor, count: int) -> Tensor | None:

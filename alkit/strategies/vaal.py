@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.data import ImageSet
-from alkit.divergence import of_training, require_finite
 from alkit.models import VAE, Discriminator, seeded
+from alkit.models.divergence import of_training, require_finite
+from alkit.models.steps import Draws, Row, StepLoop, recorder_for
 from alkit.models.vaal import begin_kaiming
-from alkit.steps import Draws, Row, StepLoop, recorder_for
 from alkit.strategies.base import Pool, Query, Strategy, register, top
 
 

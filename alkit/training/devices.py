@@ -112,7 +112,7 @@ def git_commit() -> str | None:
 
     Where there is no history to be read, what ALKIT_COMMIT says, or None.
     """
-    root, told = Path(__file__).parent.parent, os.environ.get("ALKIT_COMMIT") or None
+    root, told = Path(__file__).parents[2], os.environ.get("ALKIT_COMMIT") or None
     if not (root / ".git").exists():
         return told
     try:

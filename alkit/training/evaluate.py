@@ -11,11 +11,11 @@ from torch import Tensor
 from alkit import calibration
 from alkit.config import Experiment
 from alkit.data import ImageSet, augment
-from alkit.divergence import require_finite
+from alkit.data.randomness import generator
 from alkit.models import Network
-from alkit.pool import posterior_log_probs
-from alkit.randomness import generator
-from alkit.training import predict
+from alkit.models.divergence import require_finite
+from alkit.training.loop import predict
+from alkit.training.pool import posterior_log_probs
 
 
 def fit_run_temperature(

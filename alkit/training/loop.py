@@ -1,8 +1,8 @@
 """The device loop: train a network on labelled images, and pass images through it.
 
 Within an epoch nothing is read back from the device and nothing is copied to it: indices, crops, λs and partners of
-the whole epoch are drawn before its first step, and `alkit.steps` goes through them. Every epoch has a generator of
-its own, so training can stop after any epoch and go on in another process with the same bits.
+the whole epoch are drawn before its first step, and `alkit.models.steps` goes through them. Every epoch has a
+generator of its own, so training can stop after any epoch and go on in another process with the same bits.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from alkit.config import Experiment
 from alkit.data import ImageSet, augment
-from alkit.divergence import finite_outputs, of_training, require_finite
+from alkit.data.randomness import derive_seed, generator
 from alkit.errors import TrainingError
 from alkit.models import Network
+from alkit.models.divergence import finite_outputs, of_training, require_finite
 from alkit.models.dropout import is_random, set_generator
+from alkit.models.steps import Draws, Row, StepLoop, out_of_memory, recorder_for
 from alkit.objectives import MIXING, OBJECTIVES, Batch, Loss, draw_lambdas, draw_partners, objective_of
-from alkit.randomness import derive_seed, generator
-from alkit.steps import Draws, Row, StepLoop, out_of_memory, recorder_for
 
 
 def learning_rate(experiment: Experiment, epoch: int) -> float:

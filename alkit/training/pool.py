@@ -11,12 +11,12 @@ from torch import Tensor
 
 from alkit.config import Experiment
 from alkit.data import ImageSet
-from alkit.divergence import require_finite
+from alkit.data.randomness import generator
 from alkit.models import Network, ResNet
+from alkit.models.divergence import require_finite
 from alkit.models.head import Head
-from alkit.randomness import generator
 from alkit.strategies.base import Pool
-from alkit.training import forward_all, predict
+from alkit.training.loop import forward_all, predict
 
 
 class ModelPool(Pool):

@@ -20,7 +20,7 @@ import yaml
 from slurm_here import SlurmHere, why_not
 
 from alkit import Experiment
-from alkit.grid import PROFILES, ROOT
+from alkit.grid.planning import PROFILES, ROOT
 from alkit.learner import ActiveLearner
 
 STUDY = {

@@ -5,10 +5,10 @@ Text from records is shown as it stands, fonts are legible at the size shown, an
 
 from __future__ import annotations
 
-from alkit.plots.comparisons import attribution_bars, forest, penalty_heatmap, win_matrix
-from alkit.plots.curves import MOST_TOGETHER, curves
-from alkit.plots.dataset import augmented, class_counts, class_profile, class_samples, points, samples
-from alkit.plots.queries import (
+from alkit.analysis.plots.comparisons import attribution_bars, forest, penalty_heatmap, win_matrix
+from alkit.analysis.plots.curves import MOST_TOGETHER, curves
+from alkit.analysis.plots.dataset import augmented, class_counts, class_profile, class_samples, points, samples
+from alkit.analysis.plots.queries import (
     asked_on_the_plane,
     class_histogram,
     embedding,
@@ -17,9 +17,9 @@ from alkit.plots.queries import (
     query_rows,
     redundancy_curves,
 )
-from alkit.plots.reliability import BINS, before_and_after, calibration_note, reliability_by_cycle
-from alkit.plots.run import accuracy_curve, calibration_curve, reliability
-from alkit.plots.style import COLUMN, WIDTH, Style, method_style, styles
+from alkit.analysis.plots.reliability import BINS, before_and_after, calibration_note, reliability_by_cycle
+from alkit.analysis.plots.run import accuracy_curve, calibration_curve, reliability
+from alkit.analysis.plots.style import COLUMN, WIDTH, Style, method_style, styles
 
 __all__ = [
     "BINS",

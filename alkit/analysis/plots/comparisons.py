@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alkit.plots.curves import fences, interval_note
-from alkit.plots.style import SMALL, WIDTH, figure, in_style, plain
+from alkit.analysis.plots.curves import fences, interval_note
+from alkit.analysis.plots.style import SMALL, WIDTH, figure, in_style, plain
 
 ABOVE, BELOW, NEITHER = "#0072B2", "#D55E00", "#7a7a7a"
 """Colours of what is shown to be above, shown to be below, and not shown."""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from alkit.plots.style import (
+from alkit.analysis.plots.style import (
     COLUMN,
     SMALL,
     WIDTH,
@@ -25,7 +25,7 @@ from alkit.plots.style import (
     plain,
     styles,
 )
-from alkit.words import counted
+from alkit.errors.words import counted
 
 NAMES = {
     "accuracy": ("accuracy", "Accuracy on the test images"),

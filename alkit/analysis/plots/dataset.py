@@ -10,10 +10,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alkit.analysis.plots.queries import as_pictures, query_grid
+from alkit.analysis.plots.style import figure, in_style, plain
 from alkit.data import ImageSet, augment
-from alkit.plots.queries import as_pictures, query_grid
-from alkit.plots.style import figure, in_style, plain
-from alkit.randomness import generator, numpy_generator
+from alkit.data.randomness import generator, numpy_generator
 
 Ints = npt.NDArray[np.int64]
 _TRAIN, _TEST = "#0072B2", "#E69F00"

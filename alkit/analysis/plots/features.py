@@ -6,9 +6,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from alkit.analysis.plots.queries import as_pictures
+from alkit.analysis.plots.style import figure, in_style, plain
 from alkit.data import ImageSet
-from alkit.plots.queries import as_pictures
-from alkit.plots.style import figure, in_style, plain
 
 SAME, OTHER = "#0072B2", "#D55E00"
 

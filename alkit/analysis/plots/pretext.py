@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from alkit.plots.style import figure, in_style, method_style, percent_axis, plain
+from alkit.analysis.plots.style import figure, in_style, method_style, percent_axis, plain
 
 Numbers = npt.NDArray[np.float64]
 Batches = Sequence[npt.NDArray[np.int64]]

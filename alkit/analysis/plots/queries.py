@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy.stats import rankdata
 
+from alkit.analysis.plots.comparisons import draw_matrix, matrix_width
+from alkit.analysis.plots.curves import MOST_TOGETHER, fences
+from alkit.analysis.plots.style import WIDTH, figure, height_for, in_style, percent_axis, plain, styles
 from alkit.data import ImageSet
-from alkit.plots.comparisons import draw_matrix, matrix_width
-from alkit.plots.curves import MOST_TOGETHER, fences
-from alkit.plots.style import WIDTH, figure, height_for, in_style, percent_axis, plain, styles
 
 
 def query_grid(

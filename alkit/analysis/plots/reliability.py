@@ -10,8 +10,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alkit.analysis.plots.style import SMALL, WIDTH, figure, in_style, in_two_lines, percent_axis, plain
 from alkit.calibration import calibration_errors
-from alkit.plots.style import SMALL, WIDTH, figure, in_style, in_two_lines, percent_axis, plain
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from alkit.plots.reliability import BINS, draw_confidence, draw_reliability
-from alkit.plots.style import figure, in_style, method_style, percent_axis, plain
+from alkit.analysis.plots.reliability import BINS, draw_confidence, draw_reliability
+from alkit.analysis.plots.style import figure, in_style, method_style, percent_axis, plain
 
 Records = Sequence[Mapping[str, Any]]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from alkit.analysis.summary.study import StudyFolder, open_study, title_of
 from alkit.errors import CheckpointError
-from alkit.execute import execute
-from alkit.files import write_text
-from alkit.paths import absolute, check_writable_as_text, fix_environment
-from alkit.scratch import scratch_folder
-from alkit.status import no_runs, run_folders
-from alkit.summary.study import StudyFolder, open_study, title_of
+from alkit.grid.execute import execute
+from alkit.grid.status import no_runs, run_folders
+from alkit.storage.files import write_text
+from alkit.storage.paths import absolute, check_writable_as_text, fix_environment
+from alkit.storage.scratch import scratch_folder
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "summary.ipynb"
+NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "summary.ipynb"
 
 
 def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str | Path | None = None) -> Path:
@@ -24,7 +24,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
     """
     from papermill.exceptions import PapermillExecutionError
 
-    from alkit.summary import page
+    from alkit.analysis.summary import page
 
     study = absolute(study_dir)
     if not study.is_dir():

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from alkit import calibration, plots
-from alkit.plots.curves import NAMES
-from alkit.summary import page, tables
-from alkit.summary.page import MOST_DIAGRAMS, section
-from alkit.summary.study import StudyFolder
-from alkit.summary.tables import fixed, signed, whole
-from alkit.words import counted
+from alkit.analysis.plots.curves import NAMES
+from alkit.analysis.summary import page, tables
+from alkit.analysis.summary.page import MOST_DIAGRAMS, section
+from alkit.analysis.summary.study import StudyFolder
+from alkit.analysis.summary.tables import fixed, signed, whole
+from alkit.errors.words import counted
 
 MOST_CYCLES = 5
 """Columns of the reliability diagrams; the table of them has every cycle."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from alkit import records
-from alkit.plots.style import without_letters
-from alkit.summary.study import StudyFolder, same_data
-from alkit.words import counted, listed
+from alkit.analysis.plots.style import without_letters
+from alkit.analysis.summary.study import StudyFolder, same_data
+from alkit.errors.words import counted, listed
 
 
 def cautions(study: StudyFolder) -> list[str]:

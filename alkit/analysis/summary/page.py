@@ -16,11 +16,11 @@ from IPython.display import Image, display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from alkit.analysis.plots.style import in_style
+from alkit.analysis.summary.study import StudyFolder
+from alkit.analysis.summary.tables import Format, text
 from alkit.errors import AlkitError
-from alkit.files import atomic_write, write_text
-from alkit.plots.style import in_style
-from alkit.summary.study import StudyFolder
-from alkit.summary.tables import Format, text
+from alkit.storage.files import atomic_write, write_text
 
 SHOWN_ROWS = 200
 """Rows of a table that are shown; its CSV has them all."""

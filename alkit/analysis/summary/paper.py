@@ -16,14 +16,15 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from alkit import plots, quirk_effects, statistics
+from alkit import plots, statistics
+from alkit.analysis import quirk_effects
+from alkit.analysis.plots.style import in_style
+from alkit.analysis.summary import calibrated, tables
+from alkit.analysis.summary.study import BASELINE, StudyFolder, open_study, title_of
 from alkit.errors import CheckpointError
-from alkit.files import atomic_write, write_text
-from alkit.paths import absolute
-from alkit.plots.style import in_style
-from alkit.scratch import scratch_folder
-from alkit.summary import calibrated, tables
-from alkit.summary.study import BASELINE, StudyFolder, open_study, title_of
+from alkit.storage.files import atomic_write, write_text
+from alkit.storage.paths import absolute
+from alkit.storage.scratch import scratch_folder
 
 MINUS = "$-$"
 

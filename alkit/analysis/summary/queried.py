@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from alkit.analysis.summary.study import StudyFolder
 from alkit.data import ImageSet
 from alkit.errors import AlkitError
-from alkit.summary.study import StudyFolder
 
 SIDE = 32
 """Pixels a side to which larger images are averaged before distances are measured between them."""

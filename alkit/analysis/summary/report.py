@@ -7,17 +7,18 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from alkit import plots, published, quirk_effects
+from alkit import plots
+from alkit.analysis import published, quirk_effects
+from alkit.analysis.summary import page, queried, tables
+from alkit.analysis.summary.calibrated import is_it_calibrated
+from alkit.analysis.summary.cautions import at_the_first_cycle, cautions
+from alkit.analysis.summary.page import MOST_DIAGRAMS, section
+from alkit.analysis.summary.study import BASELINE, StudyFolder, title_of
+from alkit.analysis.summary.tables import fixed, whole
+from alkit.analysis.summary.verdict import verdict
 from alkit.data import ImageSet
+from alkit.errors.words import counted, every
 from alkit.statistics import is_shown
-from alkit.summary import page, queried, tables
-from alkit.summary.calibrated import is_it_calibrated
-from alkit.summary.cautions import at_the_first_cycle, cautions
-from alkit.summary.page import MOST_DIAGRAMS, section
-from alkit.summary.study import BASELINE, StudyFolder, title_of
-from alkit.summary.tables import fixed, whole
-from alkit.summary.verdict import verdict
-from alkit.words import counted, every
 
 
 @section

@@ -17,8 +17,8 @@ from alkit.calibration import calibration_errors
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment, Study
 from alkit.data import ImageSet, digest, load_for
 from alkit.errors import AlkitError, CheckpointError, DataError
-from alkit.progress import find_studies
-from alkit.words import as_text, counted, listed
+from alkit.errors.words import as_text, counted, listed
+from alkit.storage.progress import find_studies
 
 BASELINE = "random"
 SEEDS_IN_PICTURES = 3
@@ -87,7 +87,7 @@ class StudyFolder:
     @cached_property
     def switches(self) -> dict[str, tuple[str, str]]:
         """{label: (quirk, label without it)}, if the study is of quirks: at least half of its labels are such."""
-        from alkit.quirk_effects import switched
+        from alkit.analysis.quirk_effects import switched
 
         first = self.frame.drop_duplicates("label").set_index("label")["path"]
         try:

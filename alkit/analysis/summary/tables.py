@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alkit import published, statistics
+from alkit import statistics
+from alkit.analysis import published
+from alkit.analysis.summary.study import BASELINE, StudyFolder
+from alkit.errors.words import counted
 from alkit.records import ENVIRONMENT, MEASURES, OF_THE_MACHINE
-from alkit.summary.study import BASELINE, StudyFolder
-from alkit.words import counted
 
 Format = Callable[[Any], str]
 
@@ -180,7 +181,7 @@ def bins_of(study: StudyFolder, label: str | None = None) -> str:
 
 def curve_points(study: StudyFolder) -> pd.DataFrame:
     """The points of every curve: measure, label, labels, mean, interval, seeds."""
-    from alkit.plots.curves import summarise
+    from alkit.analysis.plots.curves import summarise
 
     parts = [summarise(study.frame, name).assign(measure=name) for name in MEASURES]
     columns = ["measure", "label", "labelled", "mean", "low", "high", "seeds"]

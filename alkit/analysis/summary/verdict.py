@@ -10,10 +10,10 @@ import re
 
 import pandas as pd
 
+from alkit.analysis.summary import tables
+from alkit.analysis.summary.study import BASELINE, StudyFolder
+from alkit.errors.words import counted, every, listed
 from alkit.statistics import found_by_most, is_shown
-from alkit.summary import tables
-from alkit.summary.study import BASELINE, StudyFolder
-from alkit.words import counted, every, listed
 
 
 def verdict(study: StudyFolder) -> list[str]:

@@ -20,7 +20,7 @@ from alkit.data import ImageSet
 from alkit.data.features import SPLITS, save_features
 from alkit.data.identity import pixels_digest
 from alkit.errors import ConfigError, DataError, nearest
-from alkit.files import write_json
+from alkit.storage.files import write_json
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BATCH = 128
@@ -72,8 +72,8 @@ def register(name: str) -> Callable[[type[Encoder]], type[Encoder]]:
 
 def encoder_named(text: str, weights: Path | None = None, options: dict[str, Any] | None = None) -> Encoder:
     """The encoder `NAME` or `NAME:MODEL`. Raises `ConfigError` where there is none, or its package is missing."""
-    for module in iter_modules(import_module("alkit.encoders").__path__):
-        import_module(f"alkit.encoders.{module.name}")
+    for module in iter_modules(import_module("alkit.training.encoders").__path__):
+        import_module(f"alkit.training.encoders.{module.name}")
     name, _, model = text.partition(":")
     if name not in _ENCODERS:
         raise ConfigError(f"encoder: no encoder '{name}'{nearest(name, _ENCODERS)}; known: {', '.join(_ENCODERS)}")

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from alkit.encoders.base import IMAGENET, Encoder, as_colour, register
 from alkit.errors import ConfigError
+from alkit.training.encoders.base import IMAGENET, Encoder, as_colour, register
 
 SIZE = 128
 

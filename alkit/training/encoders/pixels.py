@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from alkit.encoders.base import Encoder, register
+from alkit.training.encoders.base import Encoder, register
 
 
 @register("pixels")

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from alkit.checkpoint import load_checkpoint, save_checkpoint
 from alkit.config import Experiment
 from alkit.data import ImageSet
-from alkit.encoders.base import Encoder, register
 from alkit.errors import ConfigError
-from alkit.pretext import make_task
+from alkit.storage.checkpoint import load_checkpoint, save_checkpoint
+from alkit.training.encoders.base import Encoder, register
+from alkit.training.pretext import make_task
 
 DEFAULTS: dict[str, Any] = {
     "model": "resnet10", "width": 32, "pretext_epochs": 100, "pretext_batch_size": 256, "pretext_lr": 0.05,

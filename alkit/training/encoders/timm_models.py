@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alkit.encoders.base import IMAGENET, Encoder, as_colour, register
 from alkit.errors import ConfigError, DataError
+from alkit.training.encoders.base import IMAGENET, Encoder, as_colour, register
 
 
 @register("timm")

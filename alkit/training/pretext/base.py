@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from alkit.config import Experiment
 from alkit.data import ImageSet
-from alkit.divergence import of_training, require_finite
+from alkit.data.randomness import derive_seed, generator
 from alkit.errors import ConfigError, nearest
 from alkit.models import build_backbone, check_single, seeded
+from alkit.models.divergence import of_training, require_finite
 from alkit.models.dropout import is_random, set_generator
-from alkit.randomness import derive_seed, generator
-from alkit.steps import Draws, Row, StepLoop, recorder_for
-from alkit.training import evaluation_batch, precision_of, split_batches, to_device
+from alkit.models.steps import Draws, Row, StepLoop, recorder_for
+from alkit.training.loop import evaluation_batch, precision_of, split_batches, to_device
 
 Scores = tuple[Tensor, Tensor]
 Shape = tuple[int, int, int]
@@ -166,8 +166,8 @@ def check_task(experiment: Experiment, shape: Shape) -> None:
 
 
 def _task(name: str) -> type[PretextTask]:
-    for module in iter_modules(import_module("alkit.pretext").__path__):
-        import_module(f"alkit.pretext.{module.name}")
+    for module in iter_modules(import_module("alkit.training.pretext").__path__):
+        import_module(f"alkit.training.pretext.{module.name}")
     if name not in _TASKS:
         raise ConfigError(f"pretext: no task '{name}'{nearest(name, _TASKS)}")
     return _TASKS[name]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from alkit.config import Experiment
 from alkit.errors import ConfigError
-from alkit.pretext.base import PretextTask, Scores, Shape, register
+from alkit.training.pretext.base import PretextTask, Scores, Shape, register
 
 GRID = 4
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from alkit.config import Experiment
 from alkit.errors import ConfigError
-from alkit.pretext.base import Shape, register
-from alkit.pretext.views import WhichView
+from alkit.training.pretext.base import Shape, register
+from alkit.training.pretext.views import WhichView
 
 PERMUTATIONS = ((0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0))
 """Which quarter stands top left, top right, bottom left, bottom right. Of the 24 arrangements these four differ from

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.config import Experiment
-from alkit.pretext.base import Scores, Shape, register, square
-from alkit.pretext.views import WhichView
+from alkit.training.pretext.base import Scores, Shape, register, square
+from alkit.training.pretext.views import WhichView
 
 
 @register("rotation")

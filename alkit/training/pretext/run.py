@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from alkit import deadline, devices
-from alkit.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.config import Experiment
+from alkit.config.pretext import pretext_key, pretext_settings
 from alkit.data import Facts, ImageSet, facts_of, images_for
 from alkit.data.identity import pixels_digest
 from alkit.errors import CheckpointError, DataError, OutOfTimeError
-from alkit.paths import named
-from alkit.pretext.base import PretextTask, make_task
-from alkit.pretext.exchange import PretextLosses, as_text, read_losses, write_pretext
-from alkit.pretext.settings import pretext_key, pretext_settings
+from alkit.storage.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
+from alkit.storage.loss_files import PretextLosses, as_text, read_losses, write_pretext
+from alkit.storage.paths import named
+from alkit.training import deadline, devices
+from alkit.training.pretext.base import PretextTask, make_task
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -87,7 +87,7 @@ def with_pretext(
     """
     if "pretext" not in experiment.row.needs or experiment.pretext_losses is not None:
         return experiment
-    from alkit.run_check import check_run
+    from alkit.training.run_check import check_run
 
     check_run(
         experiment,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from alkit.config import Experiment
 from alkit.data import augment
 from alkit.data.crop import TRIES
-from alkit.pretext.base import PretextTask, Scores, register
-from alkit.randomness import generator
+from alkit.data.randomness import generator
+from alkit.training.pretext.base import PretextTask, Scores, register
 
 PAIRS = 4
 """Pairs of views that an image's recorded loss is averaged over."""

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from alkit import devices
 from alkit.config import Experiment
 from alkit.data import load_for
+from alkit.data.randomness import generator
 from alkit.models import build_network
-from alkit.randomness import generator
-from alkit.training import Trainer, predict, to_device
+from alkit.training import devices
+from alkit.training.loop import Trainer, predict, to_device
 
 
 def supervised_losses(experiment: Experiment) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alkit.config import Experiment
-from alkit.pretext.base import PretextTask, Scores
+from alkit.training.pretext.base import PretextTask, Scores
 
 
 class WhichView(PretextTask):

@@ -1,0 +1,81 @@
+"""A study against its data, before any run of it starts: each run as `check_run` does, and a sample of the images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Iterable
+from pathlib import Path
+
+from alkit.config import Experiment
+from alkit.data import Facts, facts_of
+from alkit.data.registry import get_entry
+from alkit.errors import AlkitError, DataError
+from alkit.errors.words import counted
+from alkit.grid import planning
+from alkit.training.devices import choose_device
+from alkit.training.run_check import check_run
+
+SAMPLE = 200
+"""Files of a folder that are decoded to see whether they are images."""
+
+
+def check_plan(
+    plan: planning.Plan,
+    again: Container[str] = (),
+    here: bool = True,
+    facts: Callable[[Experiment], Facts] = facts_of,
+) -> list[str]:
+    """Refuse a study of which any run would be refused; returns a line on each folder of images that was looked at.
+
+    Finished runs stay as they are, but for the labels `again`. `here`: the runs are made on this machine, whose devices
+    can be asked for.
+    """
+    known: dict[str, Facts] = {}
+    runs = [run for run in plan.runs if not run.finished or run.label in again]
+    for run in runs:
+        experiment = run.experiment
+        key = json.dumps([experiment.data_root, experiment.features, planning.data_of(experiment)], sort_keys=True)
+        try:
+            if here:
+                choose_device(experiment.device)
+            if key not in known:
+                known[key] = facts(experiment)
+            check_run(experiment, known[key])
+        except DataError:  # names its file or folder, whichever run asks for it
+            raise
+        except AlkitError as error:
+            label = f"{run.label}: " if len(plan.labels) > 1 else ""
+            raise type(error)(f"{plan.source}: {label}{error}") from None
+    return decode_samples(runs)
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def decode_samples(runs: Iterable[planning.GridRun]) -> list[str]:
+    """A line on each folder of images of the runs, of which some were decoded; `DataError` names a broken one."""
+    known: dict[str, Experiment] = {}
+    for run in runs:
+        known.setdefault(json.dumps([run.experiment.dataset, run.experiment.data_root]), run.experiment)
+    return [line for experiment in known.values() if (line := _decode_sample(experiment))]
+
+
+def _decode_sample(experiment: Experiment) -> str | None:
+    if get_entry(experiment.dataset).name != "folder":
+        return None
+    from alkit.data import decode
+    from alkit.data.folder import folder_root, scan
+
+    listing = scan(folder_root(None if experiment.data_root is None else Path(experiment.data_root)))
+    paths = [listing.root / name for name in listing.names]
+    chosen, broken = paths[:: max(1, -(-len(paths) // SAMPLE))], []
+    for path in chosen:
+        try:
+            decode.decode(path, 8, 3)
+        except DataError as error:
+            if not experiment.skip_broken:
+                raise DataError(f"{error}; remove it, or set skip_broken: true") from None
+            broken.append(path)
+    skipped = f", {len(broken)} of them broken and to be skipped" if broken else ""
+    what = f"all {len(paths):,} files" if len(chosen) == len(paths) else f"{len(chosen)} of {len(paths):,} files"
+    return f"images    {what} decoded{skipped}, in {counted(len(listing.class_names), 'class', 'classes')}"
