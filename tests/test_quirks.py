@@ -629,7 +629,7 @@ def test_bgr_images_normalises_each_channel_with_the_wrong_statistics(monkeypatc
 
 
 def test_rotation_four_passes_moves_the_running_statistics_four_times_a_step(tiny: Make) -> None:
-    """Step by step against the program's rule: tests/test_pretext.py."""
+    """Step by step against the program's rule: tests/training/test_pretext.py."""
     moved = []
     for experiment in both(tiny, "rotation_four_passes", method="pt4al", pretext_batch_size=20):
         task = make_task(experiment, made_images(40, (3, 8, 8), 2))

@@ -17,7 +17,7 @@ from alkit import ActiveLearner, calibration, records
 
 @pytest.fixture
 def publishing(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     import publish
 
     return publish

@@ -110,7 +110,7 @@ def test_the_register_s_table_has_a_row_a_quirk() -> None:
 
 
 def test_the_quirk_study_measures_every_quirk_that_digits_can_show() -> None:
-    study = Study.from_yaml(Path(__file__).parent.parent / "params" / "quirks.yaml")
+    study = Study.from_yaml(Path(__file__).parents[2] / "params" / "quirks.yaml")
     baselines = [study.experiment(label) for label in study.labels]
     switched = set()
     for label in study.labels:

@@ -12,7 +12,7 @@ from alkit.analysis import published
 from alkit.config import Study
 from alkit.data import DATASETS
 
-FOLDER = Path(__file__).parent.parent / "params"
+FOLDER = Path(__file__).parents[2] / "params"
 FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 RESNET = {

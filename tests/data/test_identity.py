@@ -330,7 +330,7 @@ def test_a_run_on_arrays_of_ones_own_is_that_of_a_named_set_with_the_same_images
 
 
 def test_the_example_in_the_documentation_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(code, {})

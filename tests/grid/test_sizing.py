@@ -12,7 +12,7 @@ from alkit import Experiment
 from alkit.grid.estimate import NOTEBOOK, RECORD
 from alkit.storage.files import write_npz
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 import sizing  # noqa: E402
 

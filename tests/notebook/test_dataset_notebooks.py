@@ -23,7 +23,7 @@ from alkit import notebook, plots
 from alkit.data import DATASETS, load_dataset
 from alkit.errors import ConfigError, DataError
 
-FOLDER = Path(__file__).parent.parent / "notebooks" / "datasets"
+FOLDER = Path(__file__).parents[2] / "notebooks" / "datasets"
 FIGURES = ("classes", "samples", "counts", "profile", "augmented")
 
 

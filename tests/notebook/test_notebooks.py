@@ -23,7 +23,7 @@ from alkit.methods import METHODS
 from alkit.models import resnet10
 from alkit.records import read_predictions, read_queries, read_run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
 ALL = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in str(path))
 
@@ -79,7 +79,7 @@ def test_what_notebooks_share_is_up_to_date() -> None:
 
 def test_every_notebook_is_run_by_a_test() -> None:
     """Those of the methods are run below; for any other, a test file must name it."""
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     others = [name for name in ALL if not name.startswith("methods/")]
     assert [name for name in others if Path(name).name not in tests and "datasets/" not in name] == []
 

@@ -22,7 +22,7 @@ from alkit.methods import _ADDED, METHODS, Method, add_method
 from alkit.strategies import Pool, Query, Strategy, register, top_query
 from alkit.strategies.base import _STRATEGIES, import_all
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 
 

@@ -8,7 +8,7 @@ import pytest
 from alkit.methods import METHODS
 from alkit.notebook import teaching
 
-FOLDER = Path(__file__).parent.parent / "notebooks" / "methods"
+FOLDER = Path(__file__).parents[2] / "notebooks" / "methods"
 WITH_EXAMPLE = [name for name in METHODS if name not in teaching.NO_EXAMPLE]
 
 

@@ -22,7 +22,7 @@ from alkit.strategies.pt4al import class_balanced, confidence, evenly_spaced, pr
 from alkit.training.pretext import read_batches, read_losses, with_pretext, write_batches, write_losses
 
 Make = Callable[..., Experiment]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def losses_file(folder: Path, losses: list[float] | np.ndarray, name: str = "losses.txt") -> str:

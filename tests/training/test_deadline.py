@@ -15,7 +15,7 @@ from alkit.errors import OutOfTimeError
 from alkit.training import deadline
 from alkit.training.pretext.run import run_pretext
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., Experiment]
 
 

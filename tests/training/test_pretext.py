@@ -30,7 +30,7 @@ from alkit.training.pretext.rotation import Rotation
 from alkit.training.pretext.simsiam import view
 
 Make = Callable[..., Experiment]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TASKS = ["rotation", "jigsaw", "colorization", "simsiam"]
 
 
