@@ -1,9 +1,9 @@
 """What the faster ways cost in accuracy: read from the records of studies, differences paired by seed.
 
-alkit run params/fashion_mnist_precision.yaml --out outputs/published
-alkit run params/fashion_mnist_pairing.yaml --out outputs/published
-alkit run params/fashion_mnist_pairing_long.yaml --out outputs/published
-alkit run params/cifar10_pairing.yaml --out outputs/published
+alkit run params/fashion_mnist_precision.yaml
+alkit run params/fashion_mnist_pairing.yaml
+alkit run params/fashion_mnist_pairing_long.yaml
+alkit run params/cifar10_pairing.yaml
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from alkit.records import load_runs, read_run
 from alkit.statistics import paired_test
 
-PUBLISHED = Path(__file__).parents[1] / "outputs" / "published"
+OUTPUTS = Path(__file__).parents[1] / "outputs"
 NO_COST = "0 within the interval, narrower than 1"
 NO_WORSE = "the interval reaches 0"
 COMPARISONS = (
@@ -25,7 +25,7 @@ COMPARISONS = (
 )
 
 
-def measure(repetitions: int = 5, folder: Path = PUBLISHED) -> list[dict[str, Any]]:
+def measure(repetitions: int = 5, folder: Path = OUTPUTS) -> list[dict[str, Any]]:
     """Mean difference in test accuracy, in percentage points, with Student's 95% interval: one row a study."""
     rows = []
     for study, data, ours, reference, target in COMPARISONS:
