@@ -26,6 +26,7 @@ PARTS = {
     "augmentation": ("training", "augmentation"),
     "evaluation": ("training", "evaluation"),
     "selection": ("selection", "measure"),
+    "heads": ("heads", "measure"),
     "together": ("together", "measure"),
     "data": ("data", "measure"),
     "startup": ("startup", "measure"),

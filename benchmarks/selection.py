@@ -13,10 +13,12 @@ from torch import Tensor
 from alkit.models import GCN
 from alkit.strategies.coreset import k_center_greedy
 from alkit.strategies.graph import gcn_scores
+from alkit.strategies.herding import max_herding
 from alkit.strategies.hierarchical import HierarchicalSampler, ward_children
 from benchmarks.timing import compare
 
 CANDIDATES, LABELLED, WIDTH, BUDGET, CLASSES = 10_000, 1_000, 512, 1_000, 100
+HERDED = 100
 QUERY = LABELLED + BUDGET  # labels that a query of the hierarchical sampler enters
 
 
@@ -53,6 +55,19 @@ def dense_gcn_scores(
         optimizer.step()
     with torch.no_grad():
         return logits(0.0).sigmoid()
+
+
+def full_matrix_max_herding(candidates: Tensor, labelled: Tensor, budget: int) -> Tensor:
+    """MaxHerding from the matrix of all kernels: each pick subtracts what is covered and averages all N² numbers."""
+    rows, given = F.normalize(candidates), F.normalize(labelled)
+    kernel = torch.cdist(rows, rows).square().neg().exp()  # (covered, covering)
+    covered = torch.cdist(rows, given).square().neg().exp().amax(1)
+    picks = []
+    for _ in range(budget):
+        gain = (kernel - covered[:, None]).clamp(min=0).mean(0)
+        picks.append(gain.index_fill_(0, torch.tensor([int(p) for p in picks], dtype=torch.int64), -1).argmax())
+        covered = torch.maximum(covered, kernel[:, picks[-1]])
+    return torch.stack(picks)
 
 
 class LoopSampler:
@@ -132,6 +147,13 @@ def measure(repetitions: int = 5, graph_steps: int = 200, observations: int = QU
         _row("k-center greedy", lambda: k_center_greedy(candidates, centers, BUDGET), "full distance matrix",
              lambda: full_matrix_k_center(candidates, centers, BUDGET), repetitions, "at least 4", same),
     ]  # fmt: skip
+    same = torch.equal(max_herding(candidates, centers, 10),
+                       full_matrix_max_herding(candidates.double(), centers.double(), 10))  # fmt: skip
+    rows.append(
+        _row(f"max_herding, {HERDED} of {CANDIDATES:,}", lambda: max_herding(candidates, centers, HERDED),
+             "full kernel matrix, averaged for each pick", lambda: full_matrix_max_herding(candidates, centers, HERDED),
+             repetitions, "at least 5", same)
+    )  # fmt: skip
     labelled = torch.arange(len(features)) >= CANDIDATES
     few = {"dropout": 0.0, "steps": 5}  # without dropout both are the same computation
     same = torch.allclose(
