@@ -117,10 +117,11 @@ def test_a_process_that_decodes_does_not_import_torch() -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from alkit.data import load_dataset, workers
 workers.MANY = 1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background hands on that it is ignored
 if sys.argv[2] == "load":  # at the top of a program, that protects nothing with `if __name__ == "__main__"`
     print("loading", len(load_dataset("folder", sys.argv[1])[0]))
 else:
