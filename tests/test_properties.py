@@ -26,7 +26,7 @@ from papermill.iorw import read_yaml_file
 from synthetic_study import write_study
 
 from alkit import Experiment, Study, records
-from alkit.config import _NUMERAL
+from alkit.config.experiment import _NUMERAL
 from alkit.config.study_yaml import read_yaml
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.grid import planning

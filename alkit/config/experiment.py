@@ -1,8 +1,4 @@
-"""Experiment: the one place where a parameter of a run exists; Study: which runs belong together.
-
-Comes in: YAML, or parameters from Python. Goes out: checked values, or one line that names the mistake. It knows the
-tables of methods and quirks, and neither torch nor images.
-"""
+"""Experiment: the one place where a parameter of a run exists, with its type, its limits and what it is for."""
 
 from __future__ import annotations
 
@@ -13,12 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from alkit.config.own_module import import_own, look_in
-from alkit.config.study_yaml import EXAMPLES, read_yaml
+from alkit.config.study_yaml import EXAMPLES
 from alkit.errors import ConfigError, nearest
 from alkit.errors.words import shown
 from alkit.methods import METHODS, Method, get_method
 from alkit.quirks import quirk_states
-from alkit.storage.paths import counted_from
 
 _NUMERAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -65,7 +60,7 @@ FREE_PARAMETERS = {"checkpoint_seconds", "keep_models", "data_root", "features",
 """Parameters that cannot change a run's numbers, so that a run may go on with others."""
 
 
-class _Checked(BaseModel):
+class Checked(BaseModel):
     """A model that refuses unknown keys and reports the first mistake in one line."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
@@ -77,7 +72,7 @@ class _Checked(BaseModel):
             raise ConfigError(_one_line(error, type(self))) from None
 
 
-class Experiment(_Checked):
+class Experiment(Checked):
     """Every parameter of one run: data, model, training, query, evaluation, device. The defaults are the digits demo.
 
     Unknown keys, wrong types and impossible values raise `ConfigError`, a `ValueError` of one line that names the key.
@@ -305,6 +300,8 @@ class Experiment(_Checked):
     @classmethod
     def from_yaml(cls, path: str | Path, **overrides: Any) -> Experiment:
         """The experiment of a study file: its shared parameters, its first method and seed, then `overrides`."""
+        from alkit.config.study import Study
+
         look_in(Path(path).parent)
         return Study.from_yaml(path).experiment(**overrides)
 
@@ -377,88 +374,10 @@ class Experiment(_Checked):
             )
 
 
-class Study(_Checked):
-    """A study file: the runs it names (labels × seeds) and the parameters they share.
-
-    `variants` are runs of a method with some parameters of their own, under a label of their own:
-    `variants: {pt4al_text: {method: pt4al, pt4al_order: text}}`.
-    """
-
-    study: Name
-    title: str | None = None
-    description: str | None = None
-    methods: list[str] = []
-    seeds: list[Seed] = [0]
-    variants: dict[Name, dict[str, Any]] = {}
-    parameters: dict[str, Any] = {}
-
-    @classmethod
-    def own_keys(cls) -> list[str]:
-        """The top-level keys of a study file that are not parameters of a run."""
-        return [key for key in cls.model_fields if key != "parameters"]
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, check: bool = True) -> Study:
-        """Read a study file; whatever is wrong with it raises a `ConfigError` that begins with its path.
-
-        Without `check` only the study's own keys are looked at: what its runs are called, not whether they can be had.
-        """
-        path = Path(path)
-        content = read_yaml(path)
-        try:
-            own = {key: content.pop(key) for key in cls.own_keys() if key in content}
-            own.setdefault("study", path.stem)
-            study = cls(**own, parameters=content).with_paths_from(path.parent)
-            if check:
-                study.check()
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
-        return study
-
-    def with_paths_from(self, folder: Path) -> Study:
-        """The study with its relative paths counted from `folder`, which is that of its file."""
-
-        variants = {label: counted_from(folder, own, PATHS) for label, own in self.variants.items()}
-        return self.model_copy(
-            update={"parameters": counted_from(folder, self.parameters, PATHS), "variants": variants}
-        )
-
-    @property
-    def labels(self) -> list[str]:
-        """The labels of the study's runs, methods first."""
-        return [*self.methods, *self.variants]
-
-    def check(self) -> None:
-        """Refuse a study of which any run would be refused."""
-        if "seed" in self.parameters and "seeds" in self.model_fields_set:
-            raise ConfigError("seed: give either seed or seeds")
-        folders = [label.lower() for label in self.labels]  # for some disks, names are the same in either case
-        doubled = [label for label in self.labels if folders.count(label.lower()) > 1]
-        if doubled:
-            raise ConfigError(f"methods: '{doubled[0]}' is named twice")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ConfigError("seeds: each seed once")
-        for label, own in self.variants.items():
-            if "seed" in own:
-                raise ConfigError(f"variants: '{label}' has a seed of its own; expected the study's seeds for all")
-        Experiment(**self.parameters)
-        for label in self.labels:
-            self.experiment(label)
-
-    def experiment(self, label: str | None = None, **overrides: Any) -> Experiment:
-        """The experiment `label` of this study (its first one by default) with `overrides`."""
-        label = label or overrides.get("method") or (self.labels[0] if self.labels else None)
-        own: dict[str, Any] = {}
-        if label in self.variants:
-            own = {"label": label, **self.variants[label]}
-        elif label is not None:
-            own = {"method": label}
-        defaults = {"seed": self.seeds[0]} if self.seeds else {}
-        return Experiment(**(defaults | self.parameters | own | {k: v for k, v in overrides.items() if k != "label"}))
-
-
 def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake of a validation, as `key: what was expected, not 'what came'`."""
+    from alkit.config.study import Study
+
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     if first["type"] == "extra_forbidden":

@@ -83,6 +83,15 @@ def test_a_missing_study_file_is_named(tmp_path: Path) -> None:
         Experiment.from_yaml(tmp_path / "none.yaml")
 
 
+def test_a_study_may_switch_a_quirk_that_all_its_methods_have_and_random_has_not(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("methods: [hierarchical]\nquirks: {hsamp_fixed_quota: true}\n")
+    assert Study.from_yaml(file).experiment().quirk("hsamp_fixed_quota")
+    file.write_text("methods: [hierarchical, random]\nquirks: {hsamp_fixed_quota: true}\n")
+    with pytest.raises(ConfigError, match="'hsamp_fixed_quota' does not apply to method 'random'"):
+        Study.from_yaml(file)
+
+
 def test_a_study_gives_each_of_its_runs(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
