@@ -57,8 +57,9 @@ def line(row: Row) -> str:
 
 
 def markdown(rows: list[Row]) -> str:
-    body = [f"| {r['part']} | {r['name']} | {'–' if r['value'] is None else round(r['value'], 2):,} | {r['unit']} |"
-            for r in rows if r["name"] != "took"]  # fmt: skip
+    values = ["–" if r["value"] is None else f"{round(r['value'], 2):,}" for r in rows]
+    body = [f"| {r['part']} | {r['name']} | {value} | {r['unit']} |"
+            for r, value in zip(rows, values, strict=True) if r["name"] != "took"]  # fmt: skip
     return "\n".join(["| part | what | measured | unit |", "| --- | --- | --- | --- |", *body])
 
 

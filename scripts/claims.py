@@ -46,7 +46,10 @@ _MIXED = "Training on mixtures (Cross-Mix-and-Mix) raises accuracy"
 _FIRST = "PT4AL's first labels are better than random ones"
 _SCALED = ("CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs", "CIFAR-10, 1,500 labels, 120 epochs",
            "Larger networks, and the papers' 10,000 labels")  # fmt: skip
-_FEATURES = "Features learned on the same images without labels"
+_FEATURES = ("CIFAR-10, a pool of 5,000, features of EfficientNet-lite0, linear model, 100 labels",
+             "CIFAR-10, fixed features, 100 labels",
+             "Features learned on the same images without labels; other pools (all seeds share one); fewer labels, "
+             "where the order may differ")  # fmt: skip
 
 
 def _epochs(number: int) -> tuple[str, str, str]:
@@ -60,22 +63,23 @@ CLAIMS = (
     Claim("Both together beat random", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED),
     Claim("The model is less overconfident", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED,
           measure="overconfidence"),
-    Claim(_MIXED, "OO4AL", "cifar10_epochs", "cmam_30", "random_30", *_epochs(30)),
-    Claim(_MIXED, "OO4AL", "cifar10_epochs", "cmam_240", "random_240", *_epochs(240)),
+    *(Claim(_MIXED, "OO4AL", "cifar10_epochs", f"cmam_{n}", f"random_{n}", *_epochs(n)) for n in (30, 60, 120, 240)),
     Claim("PT4AL beats random", "PT4AL", "cifar10_pt4al_scaled", "pt4al", "random",
           "CIFAR-10, a pool of 10,000, ResNet-10", "CIFAR-10", "The paper's pool of 50,000, and its network"),
     Claim(_FIRST, "PT4AL", "cifar10_pt4al_scaled", "pt4al_cold_start", "random",
           "CIFAR-10, a pool of 10,000, ResNet-10, 200 labels", "CIFAR-10, 200 labels", "The paper's 1,000 of 50,000",
           labelled=200),
     Claim("PT4AL beats random", "PT4AL", "fashion_mnist_pt4al", "pt4al", "random",
-          "Fashion-MNIST, ResNet-10, 1,000 labels", "Fashion-MNIST, 1,000 labels", "Photographs"),
+          "Fashion-MNIST, a pool of 10,000, ResNet-10, 1,000 labels", "Fashion-MNIST, 1,000 labels",
+          "Photographs; fewer labels, where it is behind"),
     Claim(_FIRST, "PT4AL", "digits_cold_start", "pt4al_cold_start", "random_first",
           "handwritten digits, ResNet-10, 28 labels", "handwritten digits, 28 labels",
           "Photographs: digits look alike upside down"),
     Claim("TypiClust beats random from no labels", "TypiClust", "cifar10_features_empty", "typiclust", "random",
-          "CIFAR-10, fixed features, linear model", "CIFAR-10, fixed features", _FEATURES),
+          *_FEATURES),
     Claim("ProbCover beats random from no labels", "ProbCover", "cifar10_features_empty", "probcover", "random",
-          "CIFAR-10, fixed features, linear model", "CIFAR-10, fixed features", _FEATURES),
+          *_FEATURES),
+    Claim("Margin beats random", "Scheffer et al.", "cifar10_scaled", "margin", "random", *_SCALED),
     Claim("Margin beats random", "Scheffer et al.", "cifar10_features", "margin", "random",
           "CIFAR-10, fixed features, linear model, to 1,000 labels", "CIFAR-10, fixed features, 1,000 labels",
           "Networks trained from the images"),
@@ -122,6 +126,8 @@ def difference(claim: Claim, test: PairedTest | None) -> str:
     if np.isnan(test.interval[0]):
         return f"{signed(test.mean_difference)}{unit} ({seeds})"
     low, high = test.interval
+    if "0.0" in (signed(low)[1:], signed(high)[1:]):  # on which side of 0 it ends decides
+        digits += 1
     return f"{signed(test.mean_difference)}{unit} ({signed(low)} to {signed(high)}; {seeds})"
 
 
@@ -135,8 +141,9 @@ def verdicts_sentence(frames: dict[str, pd.DataFrame]) -> str:
     counts = Counter(said for _, _, said in _verdicts(frames))
     told = f"{counts['holds']} hold, {counts['does not']} do not, {counts['not shown']} could not be shown"
     waiting = f", {counts['not run']} were not run yet" if counts["not run"] else ""
+    claims = len({claim.says for claim in CLAIMS})
     return (
-        f"**Of {len(CLAIMS)} claims of papers, in smaller studies than theirs, {told}{waiting}** "
+        f"**{claims} claims of papers, tested {len(CLAIMS)} times, in smaller studies than theirs: {told}{waiting}** "
         "([which](#what-we-reproduced-and-what-not)). None was run at a paper's full size ([limits](#limits))."
     )
 

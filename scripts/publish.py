@@ -32,6 +32,7 @@ from alkit.storage.files import atomic_write, sha256, write_text
 PUBLISHED = Path(__file__).parent.parent / "outputs" / "published"
 KEPT = ("summary.html", "quirks.ipynb", "study.yaml", "tables/*.csv")
 RECORDS = "*/seed-*/result.json"
+ARCHIVE = "ARCHIVE.sha256"
 ARRAYS = ("queries.npz", "predictions.npz")
 LARGEST = 10 * 2**20
 
@@ -114,7 +115,7 @@ def _archive(aside: Path, runs: list[Path], study: Path) -> None:
                 entry = tarfile.TarInfo(f"{study.name}/{(run / name).relative_to(study)}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
-    write_text(aside / "ARCHIVE.sha256", f"{sha256(archive)}  {archive.name}\n")
+    write_text(aside / ARCHIVE, f"{sha256(archive)}  {archive.name}\n")
 
 
 def _size(folder: Path) -> int:
@@ -134,6 +135,9 @@ def _relative(text: str, study: Path) -> str:
 def check(study: Path) -> tuple[int, list[str]]:
     """How many runs of a folder were checked, and every number of a record that does not follow from its arrays."""
     runs = sorted(file.parent for file in study.glob(RECORDS))
+    if (study / ARCHIVE).is_file():
+        name = (study / ARCHIVE).read_text(encoding="utf-8").split()[-1]
+        return len(runs), [f"{study}: its arrays are in {name}, which is not in the repository; unpack it beside them"]
     wrong = []
     for run in runs:
         try:

@@ -22,7 +22,8 @@ from alkit.data import DATASETS
 from alkit.data.registry import get_entry
 from alkit.errors.words import counted
 from alkit.methods import METHODS
-from alkit.quirks import Effect, in_words, measured_effects
+from alkit.quirks import QUIRKS, Effect, in_words, measured_effects
+from alkit.quirks.not_reproduced import NOT_REPRODUCED
 from alkit.records import load_runs
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +154,22 @@ def effects_list(effects: list[Effect]) -> str:
     return "\n".join(lines)
 
 
+def register() -> str:
+    """Every quirk as a row, then what is known and not reproduced."""
+    lines = [
+        "| quirk | seen in | what the program does | here, `protocol: corrected` | applies to |",
+        "|" + " --- |" * 5,
+    ]
+    lines += [f"| `{q.id}` | {', '.join(q.programs)} | {q.released} | {q.corrected} | {q.applies_to} |"
+              for q in QUIRKS.values()]  # fmt: skip
+    lines += ["", "Known, and not reproduced:", "", "| seen in | methods | what the program does | why not here |"]
+    lines += ["|" + " --- |" * 4]
+    lines += [
+        f"| {', '.join(k.programs)} | {', '.join(k.methods)} | {k.released} | {k.reason} |" for k in NOT_REPRODUCED
+    ]
+    return "\n".join(lines)
+
+
 def pages(folders: list[Path]) -> dict[Path, str]:
     """Every page that has numbers, as it should be."""
     frames, own = studies(folders), cells(folders)
@@ -168,7 +185,7 @@ def pages(folders: list[Path]) -> dict[Path, str]:
         METHODS_PAGE: {"methods": methods_table(shown)},
         DATASETS_PAGE: {"data sets": datasets_table()},
         RESULTS: {"claims": results_table(frames, PUBLISHED), "cells": cells_table(own)},
-        QUIRKS_PAGE: {"effects": effects_list(measured_effects())},
+        QUIRKS_PAGE: {"effects": effects_list(measured_effects()), "register": register()},
     }
     wanted = {}
     for page, contents in parts.items():

@@ -62,7 +62,8 @@ class Quirk:
         methods = "every method" if len(names) == len(METHODS) else ", ".join(names)
         if len(names) > len(METHODS) / 2 and len(names) < len(METHODS):
             methods = "every method but " + ", ".join(name for name in METHODS if name not in names)
-        return methods + (f" on {', '.join(self.datasets)}" if self.datasets else "")
+        apart = "".join(f"; not {program}'s {method}" for program, method in self.other_arms)
+        return methods + (f" on {', '.join(self.datasets)}" if self.datasets else "") + apart
 
     @property
     def effects(self) -> list[Effect]:

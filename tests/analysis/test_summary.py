@@ -175,6 +175,16 @@ def test_errors_with_a_method_s_own_temperature_stand_beside_those_without(study
     assert found.drop("random")["ece_with_temperature"].isna().all()
 
 
+def test_of_two_cycles_with_as_many_labels_the_last_counts(study: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(study, tmp_path / "copy")
+    for file in (copy / "random").glob("seed-*/result.json"):
+        record = json.loads(file.read_text())
+        record["cycles"][-1] |= {"labelled": record["cycles"][-2]["labelled"], "accuracy": 0.875}
+        file.write_text(json.dumps(record))
+    runs = tables.per_run(summary.open_study(copy)).set_index("label")
+    assert (runs.loc["random", "accuracy"] == 0.875).all()
+
+
 def test_temperature_of_each_half_comes_from_the_other() -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, 400)

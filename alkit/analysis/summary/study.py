@@ -247,7 +247,9 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
     runs = frame.drop_duplicates("path")["dataset"].value_counts()
     others = [f"{name} ({counted(int(count), 'run')})" for name, count in runs.iloc[1:].items()]
     if len(runs):
-        frame = frame[frame["dataset"] == runs.index[0]].drop_duplicates(["path", "labelled"], ignore_index=True)
+        frame = frame[frame["dataset"] == runs.index[0]].drop_duplicates(
+            ["path", "labelled"], keep="last", ignore_index=True
+        )
         frame = remeasured(frame)
     study = StudyFolder(path, path if out_dir is None else Path(out_dir), frame, state, problems, others, data_root)
     place = {label: number for number, label in enumerate(study.labels)}
