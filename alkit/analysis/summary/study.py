@@ -144,7 +144,11 @@ class StudyFolder:
         chosen = {name: params[name] for name in ("dataset", "data_root", *DATA_OPTIONS) if name in params}
         if self.data_root is not None:
             chosen["data_root"] = self.data_root
-        train, _ = load_for(Experiment(**chosen))
+        try:
+            train, _ = load_for(Experiment(**chosen))
+        except DataError as error:
+            raise DataError(f"the images of {self.dataset} are not on this machine, or not whole; `alkit get` brings "
+                            "named sets, `alkit summary --data-root FOLDER` names a folder") from error  # fmt: skip
         known = self.frame.loc[self.frame["label"] == self.labels[0], "train_images"].dropna().unique()
         if len(known) and list(known) != [digest(train)]:
             raise DataError(f"{self.dataset}: the {len(train)} images found are not those of the runs")
