@@ -125,6 +125,7 @@ def _size(folder: Path) -> int:
 def _relative(text: str, study: Path) -> str:
     """`text` with the study's folder called by its name."""
     text = text.replace(f"{study}/", "").replace(str(study), study.name)
+    text = re.sub(rf'(?<=[>",\s])/[^\s"<>,]*/{re.escape(study.name)}/', "", text)  # where it lay when it ran
     # files outside the study: their names alone, for nobody else has the same folders
     return re.sub(rf'("?(?:{"|".join(PATHS)})"?: "?)/[^"\n]*/([^/"\n]+)', r"\1\2", text)
 

@@ -28,7 +28,7 @@ def study(tmp_path: Path, tiny: Any) -> Path:
     for seed in range(2):
         for method in ("random", "margin"):
             list(ActiveLearner(tiny(method=method, seed=seed, cycles=3), tmp_path / "s" / method / f"seed-{seed}"))
-    (tmp_path / "s" / "summary.html").write_text(f"<p>{tmp_path}/s/random</p>")
+    (tmp_path / "s" / "summary.html").write_text(f"<p>{tmp_path}/s/random</p><td>/elsewhere/s/pretext/x.npz</td>")
     return tmp_path / "s"
 
 
@@ -38,7 +38,7 @@ def test_a_published_study_has_its_records_queries_and_predictions(
     target = tmp_path / "published" / "s"
     size = publishing.publish(study, target)
     assert size == sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
-    assert (target / "summary.html").read_text() == "<p>random</p>"
+    assert (target / "summary.html").read_text() == "<p>random</p><td>pretext/x.npz</td>", "its paths, and where it ran"
     assert publishing.check(target) == (4, [])
     assert (records.load_runs(target).accuracy == records.load_runs(study).accuracy).all()
     for run in ("random/seed-0", "margin/seed-1"):
