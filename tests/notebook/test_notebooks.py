@@ -66,6 +66,7 @@ def execute_here(name: str, shell: InteractiveShell, **parameters: Any) -> nbfor
         load_notebook_node(str(FOLDER / name)), parameters, kernel_name="python3", language="python"
     )
     shell.reset()
+    plt.close("all")  # pictures that other tests left open would be shown here
     for cell in notebook.cells:
         if cell.cell_type == "code":
             with capture_output() as found:
