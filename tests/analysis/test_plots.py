@@ -291,6 +291,13 @@ def test_the_win_matrix_has_both_sides_of_every_pair() -> None:
     assert axis.images[0].get_array()[1, 2].min() > 0.8, "a tint: not shown"
 
 
+def test_a_matrix_of_many_methods_has_a_bar_of_shades_and_no_numbers_over_each_other() -> None:
+    for count, texts in ((24, 24 * 23), (25, 0)):
+        names = [f"method {n}" for n in range(count)]
+        axes = plots.overlap_heatmap(pd.DataFrame(0.05, index=names, columns=names)).axes
+        assert (len(axes[0].texts), len(axes)) == (texts, 1 if texts else 2)
+
+
 def test_one_cell_flattens_no_overlap_map() -> None:
     values = np.full((5, 5), 0.04) + 0.01 * np.arange(5)
     values[1, 3] = values[3, 1] = 1.0

@@ -169,21 +169,34 @@ def matrix_width(matrix: pd.DataFrame) -> float:
     return min(WIDTH, max(3.4, 0.6 + 0.055 * names + 0.42 * matrix.shape[1]))
 
 
+MOST_NUMBERED = 24
+
+
 def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
-    """A matrix as shaded cells with their numbers; a row with itself, and what is not known, is left white."""
+    """A matrix as shaded cells with their numbers; a row with itself, and what is not known, is left white.
+
+    Above `MOST_NUMBERED` columns the numbers could not be read: a bar beside it says what the shades mean.
+    """
     values = matrix.to_numpy(dtype=np.float64)
     itself = np.array([[row == column for column in matrix.columns] for row in matrix.index], dtype=bool)
-    axis.imshow(np.ma.masked_where(itself | np.isnan(values), values), cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
-    many = matrix.shape[1] > 14
-    for i, j in zip(*np.nonzero(~itself), strict=True):
+    shades = np.ma.masked_where(itself | np.isnan(values), values)
+    image = axis.imshow(shades, cmap="Blues", vmin=0, vmax=vmax, aspect="auto")
+    many, numbered = matrix.shape[1] > 14, matrix.shape[1] <= MOST_NUMBERED
+    if not numbered:
+        axis.figure.colorbar(
+            image, ax=axis, fraction=0.04, pad=0.02, extend="max" if shades.max() > vmax else "neither"
+        )
+    for i, j in zip(*np.nonzero(~itself & numbered), strict=True):
         text = "–" if np.isnan(values[i, j]) else form.format(values[i, j])
         if many:
             text = text.removeprefix("0") if float(values[i, j] or 0) else "·"
         axis.text(j, i, text, ha="center", va="center", fontsize=SMALL if many else 7.5,
                   color="white" if values[i, j] > 0.6 * vmax else "black")  # fmt: skip
     names = [plain(label) for label in matrix.columns]
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(values.shape[0]), [plain(label) for label in matrix.index])
+    size = None if numbered else SMALL
+    axis.set_xticks(range(len(names)), names, rotation=45 if numbered else 90, ha="right", rotation_mode="anchor",
+                    va="top" if numbered else "center", fontsize=size)  # fmt: skip
+    axis.set_yticks(range(values.shape[0]), [plain(label) for label in matrix.index], fontsize=size)
     axis.grid(False)
 
 
