@@ -151,13 +151,15 @@ def verdicts_sentence(frames: dict[str, pd.DataFrame]) -> str:
 def claims_table(frames: dict[str, pd.DataFrame]) -> str:
     """The README's table of what was run, our difference with its interval, the verdict; then what was not run."""
     head = "| the paper says | we ran | difference (95% interval; seeds) | verdict |"
-    lines, missing = [head, "| --- | --- | --- | --- |"], 0
+    lines, missing, before = [head, "| --- | --- | --- | --- |"], 0, ""
     for claim, test, said in _verdicts(frames):
         if said == "not run":
             missing += 1
         else:
             gap = difference(claim, test).replace(" points", "").replace(" seeds)", ")")
-            lines.append(f"| {claim.says} ({claim.paper}) | {claim.brief} | {gap} | **{said}** |")
+            says = "the same" if claim.says == before else f"{claim.says} ({claim.paper})"
+            lines.append(f"| {says} | {claim.brief} | {gap} | **{said}** |")
+            before = claim.says
     waiting = ["", f"Not run yet: {counted(missing, 'more claim')} ([results.md](docs/results.md))."] if missing else []
     return "\n".join([*lines, *waiting])
 
