@@ -318,7 +318,7 @@ def make_features(options: argparse.Namespace) -> int:
     from alkit.data import load_for
     from alkit.errors import ConfigError
     from alkit.training.devices import choose_device, deterministic
-    from alkit.training.encoders import encoder_named
+    from alkit.training.encoders import encoder_named, refuse_made
     from alkit.training.encoders import make_features as make
 
     out = options.out or Path(f"{options.dataset}-{options.encoder.replace(':', '-')}.npz")
@@ -328,8 +328,7 @@ def make_features(options: argparse.Namespace) -> int:
     root = None if options.data_root is None else str(options.data_root)
     experiment = Experiment.model_validate({"dataset": options.dataset, "data_root": root, "device": options.device})
     encoder = encoder_named(options.encoder, options.weights, given)
-    if out.exists():
-        raise ConfigError(f"out: {out} is there already; remove it, or give another --out")
+    refuse_made(out)
     train, test = load_for(experiment)
     with deterministic():
         about = make(encoder, train, test, out, options.dataset, options.precision, options.bfloat16,

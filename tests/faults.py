@@ -203,15 +203,16 @@ class Forks:
         )
 
     def run(
-        self, experiment: Any, folder: Path, kill_after: float | None = None, kill_at: int | None = None
+        self, experiment: Any, folder: Path, kill_at: int | None = None, seconds_later: float = 0.0
     ) -> dict[str, Any]:
-        """Run in `folder`, killed with signal 9 after so many seconds, or at one of its operations on files.
+        """Run in `folder`, ended by a signal at one of its operations on files, or so many seconds after it.
 
+        A moment is told by the run's own steps, so that it comes before the run's end on a busy machine as well.
         Returns `exit`, `seconds`, `operations` (in a run that was not killed) and `error`.
         """
         assert self.server.stdin is not None
         assert self.server.stdout is not None
-        order = {"params": experiment.model_dump(), "folder": str(folder), "after": kill_after, "at": kill_at}
+        order = {"params": experiment.model_dump(), "folder": str(folder), "at": kill_at, "later": seconds_later}
         self.server.stdin.write(json.dumps(order) + "\n")
         self.server.stdin.flush()
         answer: dict[str, Any] = json.loads(self.server.stdout.readline())
@@ -239,10 +240,6 @@ def _serve() -> None:
             os.close(read)
             _child(alkit.learner.ActiveLearner, alkit.training.pretext.run.with_pretext, order, write)
         os.close(write)
-        if order["after"] is not None:
-            wait_until(lambda child=child: os.waitid(  # type: ignore[misc]
-                os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None, order["after"], 0.002)  # fmt: skip
-            os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         with os.fdopen(read) as stream:
             said = stream.read()
@@ -255,7 +252,7 @@ def _child(learner: Any, with_pretext: Any, order: dict[str, Any], write: int) -
     from alkit.errors import AlkitError
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    operations = _die_at(order["at"])
+    operations = _die_at(order["at"], order["later"])
     said: dict[str, Any] = {}
     try:
         list(learner(with_pretext(Experiment(**order["params"]), order["folder"]), order["folder"]))
@@ -266,12 +263,16 @@ def _child(learner: Any, with_pretext: Any, order: dict[str, Any], write: int) -
     os._exit(2 if "error" in said else 0)
 
 
-def _die_at(number: int | None) -> Iterator[int]:
+def _die_at(number: int | None, later: float) -> Iterator[int]:
     """Count the moments before and after each flush, rename and removal of a file; at `number` comes the kill."""
     count = iter(range(1_000_000))
 
     def moment() -> None:
-        if next(count) == number:
+        if next(count) != number:
+            return
+        if later:
+            signal.setitimer(signal.ITIMER_REAL, later)  # nothing catches SIGALRM: it ends the process where it stands
+        else:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def around(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -291,7 +291,11 @@ def test_alkit_features_makes_a_file_that_a_run_takes(tmp_path: Path, tiny: Make
     assert features.about["kept_as"] == "float16"
     assert not list(tmp_path.glob(".*"))
     list(ActiveLearner(tiny(model="linear", features=str(tmp_path / "digits-pixels.npz"))))
+    killed_after_its_file = tmp_path / ".digits-pixels.npz.part"
+    killed_after_its_file.mkdir()
+    (killed_after_its_file / "train.npy").write_bytes(b"rows")
     assert command(tmp_path, "--encoder", "pixels") == 2, "what is there is not overwritten"
+    assert not killed_after_its_file.exists()
 
 
 def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,13 +67,13 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(
     experiment = tiny(**{"cycles": 3, "epochs": 4, "checkpoint_seconds": 0.0} | STATEFUL[name])
     whole = forks.run(experiment, tmp_path / "whole")
     assert whole["exit"] == 0, whole
-    source, killed = random.Random(name), 0
-    for _ in range(2):  # kills of the same run, the second after it went on from the first
-        answer = forks.run(experiment, tmp_path / "cut", kill_after=source.uniform(0.1, 0.7) * whole["seconds"])
-        killed += answer["exit"] == -signal.SIGKILL
+    source, apart = random.Random(name), whole["seconds"] / whole["operations"]
+    for share in (0.5, 0.3):  # kills of the same run, the second after it went on from the first
+        moment = int(source.uniform(0.05, share) * whole["operations"])
+        answer = forks.run(experiment, tmp_path / "cut", moment, seconds_later=source.uniform(0.001, apart))
+        assert answer["exit"] == -signal.SIGALRM
         assert not damaged(tmp_path / "cut")
     assert forks.run(experiment, tmp_path / "cut")["exit"] == 0
-    assert killed
     assert differences(tmp_path / "cut", tmp_path / "whole") == []
     assert not [path.name for path in (tmp_path / "cut").iterdir() if path.suffix in (".tmp", ".pt")]
 

@@ -293,7 +293,11 @@ def test_a_file_that_is_there_is_read_back(tiny: Make, tmp_path: Path, monkeypat
     experiment = tiny(method="pt4al")
     first = run_pretext(experiment, tmp_path / "pretext.npz")
     monkeypatch.setattr(run_module, "make_task", lambda *_: pytest.fail("trained again"))
+    left = [tmp_path / f"pretext.checkpoint.{end}pt" for end in ("", "new.", "previous.")]
+    for file in left:  # of a process that was killed just after its losses were there
+        file.write_bytes(b"checkpoint")
     assert run_pretext(experiment, tmp_path / "pretext.npz").losses.tolist() == first.losses.tolist()
+    assert not any(file.exists() for file in left)
 
 
 def test_a_file_of_other_settings_is_refused(tiny: Make, tmp_path: Path) -> None:

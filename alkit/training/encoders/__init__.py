@@ -4,6 +4,6 @@ Comes in: a set's images. Goes out: a row of numbers an image, in a file that `a
 encoder is one class in one file of this folder (`Encoder`, `register`); it knows nothing of methods or runs.
 """
 
-from alkit.training.encoders.base import Encoder, encoder_named, make_features, register
+from alkit.training.encoders.base import Encoder, encoder_named, make_features, refuse_made, register
 
-__all__ = ["Encoder", "encoder_named", "make_features", "register"]
+__all__ = ["Encoder", "encoder_named", "make_features", "refuse_made", "register"]

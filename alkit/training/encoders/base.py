@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -103,7 +104,7 @@ def make_features(
     """
     encoder.device = device or torch.device("cpu")
     images = {name: pixels_digest(part) for name, part in zip(SPLITS, (train, test), strict=True)}
-    scratch = out.with_name(f".{out.name}.part")
+    scratch = _scratch(out)
     about = {"dataset": dataset, "encoder": f"{encoder.name}:{encoder.model}".rstrip(":"), "kept_as": precision,
              "computed_in": "bfloat16" if bfloat16 else "float32", **encoder.about}  # fmt: skip
     _begin(scratch, about | {"images": images})
@@ -112,10 +113,19 @@ def make_features(
             for name, part in zip(SPLITS, (train, test), strict=True)}  # fmt: skip
     about |= {"numbers": int(rows["train"].shape[1])}
     save_features(out, rows["train"], rows["test"], about, images)
-    for path in scratch.iterdir():
-        path.unlink()
-    scratch.rmdir()
+    shutil.rmtree(scratch)
     return about
+
+
+def refuse_made(out: Path) -> None:
+    """Raise `ConfigError` if there is a file `out`; what a call left that was killed just after it goes."""
+    if out.exists():
+        shutil.rmtree(_scratch(out), ignore_errors=True)
+        raise ConfigError(f"out: {out} is there already; remove it, or give another --out")
+
+
+def _scratch(out: Path) -> Path:
+    return out.with_name(f".{out.name}.part")
 
 
 def _begin(scratch: Path, about: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ def run_pretext(
     settings = settings_on(experiment, pool)
     with _alone(out_file):
         if out_file.exists():
-            return _read_back(out_file, settings)
+            content = _read_back(out_file, settings)
+            with suppress(OSError):  # of a process that was killed just after its losses were there
+                remove_checkpoints(_checkpoint(out_file))
+            return content
         device = devices.choose_device(experiment.device)
         task = make_task(experiment, pool.to(device))
         with devices.deterministic():
