@@ -56,7 +56,8 @@ class _Herd:
         return 4 * torch.finfo(self.points.dtype).eps * max(1, 1 / self.delta**2) * (1 + largest)
 
     def _size(self, columns: Tensor) -> int:
-        return max(self.block // max(len(columns), 1), 1)
+        """How many points at once meet `columns`: neither their kernel nor their rows are more than a block."""
+        return max(self.block // max(len(columns), self.points.shape[1], 1), 1)
 
     def _sum(self, rows: Tensor, columns: Tensor, *covers: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Σ over the points at `rows` of w·max(0, k − cover) for each of `columns`, (c,) float64.
