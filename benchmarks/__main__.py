@@ -26,6 +26,7 @@ PARTS = {
     "augmentation": ("training", "augmentation"),
     "evaluation": ("training", "evaluation"),
     "selection": ("selection", "measure"),
+    "herding": ("selection", "herding"),
     "heads": ("heads", "measure"),
     "together": ("together", "measure"),
     "data": ("data", "measure"),

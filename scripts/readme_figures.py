@@ -44,13 +44,27 @@ def studies(folders: list[Path]) -> dict[str, pd.DataFrame]:
 
 
 def measured(frame: pd.DataFrame, method: str) -> str:
-    """Accuracy and ECE of the method's last cycle, `91.2 ± 0.8 (0.134)`; a dash where it was not run."""
+    """Accuracy and ECE of the method's last cycle, `91.2 ± 0.8 (0.134)`; a dash where it was not run.
+
+    Its labels and seeds stand behind, `at 20 labels, 9 seeds`, where they are not those of the column's head.
+    """
     runs = frame[frame["label"] == method].sort_values("cycle").groupby("seed").last()
     if not len(runs):
         return "–"
     accuracy, ece = 100 * runs["accuracy"], runs["ece"]
     spread = f" ± {accuracy.std():.1f}" if len(runs) > 1 else ""
-    return f"{accuracy.mean():.1f}{spread} ({ece.mean():.3f})"
+    most, seeds = labels_and_seeds(frame)
+    other = [
+        *([f"at {counted(int(runs['labelled'].max()), 'label')}"] if runs["labelled"].max() != most else []),
+        *([counted(len(runs), "seed")] if len(runs) != seeds else []),
+    ]
+    return f"{accuracy.mean():.1f}{spread} ({ece.mean():.3f}{''.join(f'; {text}' for text in other)})"
+
+
+def labels_and_seeds(frame: pd.DataFrame) -> tuple[int, int]:
+    """The most labels and the number of seeds of a study; the whole data set has more labels than the study."""
+    part = frame[frame["method"] != "whole_dataset"]
+    return int(part["labelled"].max()), part["seed"].nunique()
 
 
 def has_column(frame: pd.DataFrame) -> bool:
@@ -61,12 +75,12 @@ def has_column(frame: pd.DataFrame) -> bool:
 
 
 def heading(name: str, frame: pd.DataFrame) -> str:
-    """`digits, 100 labels, 3 seeds, 15 bins` (of the ECE); the whole data set has more labels than the study."""
+    """`digits, 100 labels, 3 seeds, 15 bins` (of the ECE)."""
     part = frame[frame["method"] != "whole_dataset"]
-    seeds = part["seed"].nunique()
+    most, seeds = labels_and_seeds(frame)
     bins = sorted({int(number) for number in part["bins"].dropna()}) if "bins" in part else []
     said = f", {' or '.join(map(str, bins))} bins" if bins else ""
-    return f"{name}, {part['labelled'].max()} labels, {counted(seeds, 'seed')}{said}"
+    return f"{name}, {most:,} labels, {counted(seeds, 'seed')}{said}"
 
 
 def methods_list() -> str:
@@ -82,7 +96,7 @@ def methods_table(frames: dict[str, pd.DataFrame]) -> str:
         lines.append("| " + " | ".join([*cells, *(measured(frame, row.id) for frame in frames.values())]) + " |")
     note = (
         "Accuracy on the test images in percent, mean ± standard deviation over seeds, and in brackets the mean ECE, "
-        "in so many bins."
+        "in so many bins; labels and seeds that are not the column's stand behind it."
     )
     return "\n".join([*lines, "", f"{note} A dash: not run." if frames else "No study is published yet."])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -121,7 +122,7 @@ def test_no_page_uses_words_that_only_its_writers_know() -> None:
     unexplained = ("sceptic", "scores itself", "the first paper", "smallest visible", "bootstrap")
     more = [
         *(ROOT / "notebooks").rglob("*.ipynb"),
-        *(ROOT / "alkit" / "summary").glob("*.py"),
+        *(ROOT / "alkit" / "analysis").rglob("*.py"),
         ROOT / "alkit" / "cli.py",
     ]
     texts = PAGES | {path: path.read_text(encoding="utf-8") for path in more}
@@ -135,6 +136,19 @@ def test_the_tables_and_the_numbers_of_the_pages_come_from_the_records() -> None
     done = subprocess.run([sys.executable, ROOT / "scripts" / "readme_figures.py", "--check"], capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, f"run `python scripts/readme_figures.py`: {done.stdout}{done.stderr}"
+
+
+def test_the_two_errors_that_the_page_of_calibration_names_are_those_of_the_published_predictions() -> None:
+    said = re.search(r"ECE of ([\d.]+) with 15 bins and ([\d.]+) with 100", PAGES[ROOT / "docs" / "calibration.md"])
+    assert said is not None
+    files = sorted((ROOT / "outputs" / "published" / "digits" / "oo4al").glob("seed-*/predictions.npz"))
+    found = dict[int, list[float]]()
+    for file, bins in itertools.product(files, (15, 100)):
+        with np.load(file) as kept:
+            bin_of = np.minimum((kept["confidence"][-1] * bins).astype(int), bins - 1)
+            over = np.bincount(bin_of, kept["confidence"][-1] - kept["correct"][-1])
+            found.setdefault(bins, []).append(np.abs(over).sum() / len(bin_of))
+    assert [f"{np.mean(found[bins]):.2f}" for bins in (15, 100)] == list(said.groups())
 
 
 def test_the_tables_list_every_method_and_data_set() -> None:
@@ -201,6 +215,8 @@ def test_a_measured_result_is_the_mean_and_deviation_over_seeds_of_the_last_cycl
     assert measured(frame, "a") == f"92.0 ± {spread:.1f} (0.200)"
     assert measured(frame[frame["seed"] == 0], "a") == "90.0 (0.200)"
     assert measured(frame, "b") == "–"
+    fewer = frame[(frame["seed"] == 0) & (frame["cycle"] == 1)].assign(label="b")
+    assert measured(pd.concat([frame, fewer]), "b") == "50.0 (0.100; at 20 labels; 1 seed)"
     assert heading("digits", frame) == "digits, 40 labels, 2 seeds"
 
 
