@@ -682,6 +682,24 @@ def test_a_label_that_the_study_does_not_name_is_said_to_be_one(study: Path, tmp
     assert line.startswith("cmam: in this folder, but not named in its study.yaml")
 
 
+def test_a_method_that_asks_for_the_same_images_in_every_seed_is_named(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "same")
+    for file in (tmp_path / "same").glob("*/seed-*/result.json"):
+        record = json.loads(file.read_text())
+        for cycle in record["cycles"]:
+            whole = record["params"]["method"] == "whole_dataset"  # asks for everything, and is not meant
+            alike = whole or record["params"]["method"] == "ranked_margin"
+            cycle["query_sha256"] = f"{cycle['cycle']} {'' if alike else file}"
+        file.write_text(json.dumps(record))
+    assert cautions.cautions(summary.open_study(tmp_path / "same")) == [
+        "ranked_margin asked for the same images in every seed: the spread there is that of the training alone, and no "
+        "interval speaks of another pool."
+    ]
+    differs = tmp_path / "same" / "ranked_margin" / "seed-1" / "result.json"
+    differs.write_text(differs.read_text().replace('"2 "', '"another"'))
+    assert cautions.cautions(summary.open_study(tmp_path / "same")) == []
+
+
 # --- calibration ---
 
 

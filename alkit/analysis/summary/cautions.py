@@ -9,11 +9,12 @@ from alkit import records
 from alkit.analysis.plots.style import without_letters
 from alkit.analysis.summary.study import StudyFolder, same_data
 from alkit.errors.words import counted, listed
+from alkit.methods import METHODS
 
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _left_out, _boxes)
+    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _same_queries, _left_out, _boxes)
     return [line for kind in kinds for line in kind(study)]
 
 
@@ -120,6 +121,19 @@ def _other_seeds(study: StudyFolder) -> Iterator[str]:
         yield (
             "The methods have different finished seeds, so their means are over different seeds; "
             "the tests compare only seeds that both have."
+        )
+
+
+def _same_queries(study: StudyFolder) -> Iterator[str]:
+    rows = study.frame[~study.frame["method"].isin([row.id for row in METHODS.values() if row.whole_pool])]
+    rows = rows[rows["query_sha256"].notna()]
+    by_label = rows.groupby("label", sort=False)
+    alike = by_label["query_sha256"].nunique() == by_label["cycle"].nunique()
+    found = [label for label, same in (alike & (by_label["seed"].nunique() > 1)).items() if same]
+    if found:
+        yield (
+            f"{listed(found)} asked for the same images in every seed: the spread there is that of the training alone, "
+            "and no interval speaks of another pool."
         )
 
 
