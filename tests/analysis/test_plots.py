@@ -282,6 +282,13 @@ def test_an_interval_that_would_flatten_a_forest_is_cut_and_keeps_its_numbers() 
     assert "+1.0 (−90.0 to 92.0)" in [text.get_text() for text in axis.texts]
 
 
+def test_a_forest_says_how_many_single_seeds_lie_outside() -> None:
+    table = differences()
+    assert plots.forest([("Final accuracy", table)]).get_supxlabel().endswith("dots: single seeds")
+    table.at[1, "singles"] = [-0.5, 0.01, 0.6]
+    assert plots.forest([("Final accuracy", table)]).get_supxlabel().endswith("dots: single seeds (2 more outside)")
+
+
 def test_the_win_matrix_has_both_sides_of_every_pair() -> None:
     axis = plots.win_matrix(differences(), ["oo4al", "margin", "random", "vaal"]).axes[0]
     written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axis.texts}

@@ -26,13 +26,14 @@ def forest(panels: Sequence[tuple[str, pd.DataFrame]], title: str = "", note: st
     the first table. An interval that would flatten the others ends in an arrow; beside one panel stand its numbers.
     """
     names = list(dict.fromkeys(name for _, table in panels for name in table["name"]))
+    outside = 0
     fig, axes = figure(1, len(panels), width=width, height=0.95 + 0.185 * max(len(names), 1), sharey=True)
     with in_style():
         for axis, (measure, table) in zip(axes[0], panels, strict=True):
             axis.axvline(0, color="black", linewidth=0.8)
             low, high = _reach(table)
             for row in table.to_dict("records"):
-                _line(axis, names.index(row["name"]), row, low, high)
+                outside += _line(axis, names.index(row["name"]), row, low, high)
                 if len(panels) == 1:
                     axis.annotate(in_numbers(row), (1.01, names.index(row["name"])), fontsize=SMALL, va="center",
                                   xycoords=axis.get_yaxis_transform(), annotation_clip=False)  # fmt: skip
@@ -41,6 +42,7 @@ def forest(panels: Sequence[tuple[str, pd.DataFrame]], title: str = "", note: st
         axes[0, 0].set_yticks(range(len(names)), [plain(name) for name in names])
         counts = [int(n) for _, table in panels for n in table["n"]]
         said = f"squares: mean difference (filled: shown); lines: {interval_note(counts)}; dots: single seeds"
+        said += f" ({outside} more outside)" if outside else ""
         fig.supxlabel("\n".join(filter(None, (said.replace("\n", " "), note))), fontsize=SMALL)
         if title:
             fig.suptitle(plain(title))
@@ -65,7 +67,8 @@ def _reach(table: pd.DataFrame) -> tuple[float, float]:
     return float(values.min()) - margin, float(values.max()) + margin
 
 
-def _line(axis: Axes, place: int, row: Any, low: float, high: float) -> None:
+def _line(axis: Axes, place: int, row: Any, low: float, high: float) -> int:
+    """Draw one comparison; returns how many of its single seeds lie outside of the axis."""
     mean, ends = 100 * row["difference"], (100 * row["low"], 100 * row["high"])
     colour = NEITHER if not row["shown"] else ABOVE if mean > 0 else BELOW
     singles = 100 * np.asarray(row["singles"], dtype=np.float64)
@@ -77,6 +80,7 @@ def _line(axis: Axes, place: int, row: Any, low: float, high: float) -> None:
             if cut:
                 axis.plot(end, place, marker, color=colour, markersize=3, clip_on=False)
     axis.plot(mean, place, "s", color=colour, markersize=3.8, markerfacecolor=colour if row["shown"] else "white")
+    return int(((singles < low) | (singles > high)).sum())
 
 
 def win_matrix(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
