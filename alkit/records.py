@@ -142,12 +142,27 @@ def read_predictions(run: str | Path) -> dict[str, np.ndarray]:
             raise CheckpointError(f"{path}: expected '{name}' with a row a cycle and a column an image")
     if arrays["confidence"].dtype == np.uint16:
         arrays["confidence"] = (arrays["confidence"] / _STEPS).astype(np.float32)
+        _restore_log_probs(arrays)
     return arrays
 
 
-def to_steps(confidence: np.ndarray) -> np.ndarray:
-    """Confidences as whole steps of 1/65535, half the size of float32; `read_predictions` reads both."""
-    return np.rint(confidence.astype(np.float64) * _STEPS).astype(np.uint16)
+def in_steps(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of `predictions.npz` in a third of their size, without logits; `read_predictions` reads both.
+
+    Confidences are whole steps of 1/65535. The log-probability of the true class is kept, in float16, of the wrong
+    predictions alone: of a correct one it is that of its confidence.
+    """
+    rest = {name: values for name, values in predictions.items() if name not in ("logits_last", "log_prob_true")}
+    steps = np.rint(predictions["confidence"].astype(np.float64) * _STEPS).astype(np.uint16)
+    wrong = predictions["log_prob_true"][~predictions["correct"].astype(bool)].astype(np.float16)
+    return rest | {"confidence": steps, "log_prob_wrong": wrong}
+
+
+def _restore_log_probs(arrays: dict[str, np.ndarray]) -> None:
+    if "log_prob_wrong" in arrays:
+        found = np.log(np.maximum(arrays["confidence"], 0.5 / _STEPS))
+        found[~arrays["correct"].astype(bool)] = arrays.pop("log_prob_wrong")
+        arrays["log_prob_true"] = found
 
 
 _STEPS = 65535

@@ -4,7 +4,7 @@
     python scripts/publish.py --check outputs/published/digits ...     do the records agree with their arrays?
 
 Kept are the summary, its tables, every record, what each cycle bought, and the predictions, in small types. A study
-that takes more than 10 MB so keeps its confidences in steps of 1/65535 and no logits; the arrays of one that still
+that takes more than 10 MB so keeps coarser ones (`records.in_steps`) and no logits; the arrays of one that still
 does go into outputs/STUDY.tar.xz, to be given away by other means, and its SHA-256 into the published folder.
 Everything of the study that was there before goes. Paths inside the study's folder become relative to it.
 """
@@ -83,11 +83,8 @@ def _write_arrays(run: Path, target: Path, coarse: bool) -> None:
     """The arrays of a run in small types, without the candidates and utilities of its queries."""
     queries, predictions = (records.read_arrays(run / name) for name in ARRAYS)
     kept = {name: small(values) for name, values in queries.items() if name.startswith(("query_", "masses_"))}
-    found = {name: small(values) for name, values in predictions.items()}
-    if coarse:
-        found["confidence"] = records.to_steps(predictions["confidence"])
-        found["log_prob_true"] = predictions["log_prob_true"].astype(np.float16)
-        found.pop("logits_last", None)
+    kept_predictions = records.in_steps(predictions) if coarse else predictions
+    found = {name: small(values) for name, values in kept_predictions.items()}
     for name, arrays in zip(ARRAYS, (kept, found), strict=True):
         with atomic_write(target / name) as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)  # type: ignore[arg-type]

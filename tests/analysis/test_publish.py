@@ -62,6 +62,7 @@ def test_a_larger_study_is_stored_in_steps_and_still_checks(
     assert "logits_last" not in arrays
     assert arrays["confidence"].dtype == np.float32
     assert np.abs(arrays["confidence"] - exact["confidence"]).max() < 1e-5
+    assert arrays["log_prob_true"] == pytest.approx(exact["log_prob_true"], rel=1e-3, abs=1e-4)
     errors = [calibration.calibration_errors(a["confidence"][2], a["correct"][2], 15).gap for a in (arrays, exact)]
     assert errors[0] == pytest.approx(errors[1], abs=1e-5)
 
