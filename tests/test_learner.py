@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from alkit import ActiveLearner, Experiment
+from alkit.data.first import interleave_classes
 from alkit.errors import CheckpointError, ConfigError
-from alkit.learner import interleave_classes
 from alkit.storage.checkpoint import load_checkpoint, save_checkpoint
 
 Make = Callable[..., Experiment]

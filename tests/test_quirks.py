@@ -21,7 +21,7 @@ from alkit.data import ImageSet, pool_facts
 from alkit.data.randomness import generator
 from alkit.data.registry import DATASETS, DatasetEntry, load_for
 from alkit.errors import ConfigError
-from alkit.learner import pool_after
+from alkit.learner.state import pool_after
 from alkit.methods import METHODS
 from alkit.models import Network, build_network
 from alkit.objectives import OBJECTIVES, Batch, objective_of, ranking_loss

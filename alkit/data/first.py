@@ -1,4 +1,4 @@
-"""The first labelled images as a list in a file, so that all methods start from the same."""
+"""The first labelled images: listed in a file, so that all methods start from the same, or each class equally often."""
 
 from __future__ import annotations
 
@@ -47,3 +47,12 @@ def first_labelled(experiment: Experiment, available: Tensor) -> Tensor:
     if len(other):
         raise DataError(f"first_labelled: {path}: {int(other[0])} is no place in the pool of {len(available)} images")
     return places
+
+
+def interleave_classes(order: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """`order` rearranged so that every prefix holds the classes as equally often as they last."""
+    rank = torch.empty(len(order), dtype=torch.int64)
+    for label in range(num_classes):
+        positions = (labels[order] == label).nonzero().flatten()
+        rank[positions] = torch.arange(len(positions))
+    return order[torch.argsort(rank, stable=True)]

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,16 @@ from torch import Tensor
 from alkit import __version__
 from alkit.config import Experiment
 from alkit.data import Facts, ImageSet, images_for
-from alkit.data.first import available_of, first_labelled
+from alkit.data.first import available_of, first_labelled, interleave_classes
 from alkit.data.identity import images_record
 from alkit.data.randomness import generator
 from alkit.errors import ConfigError, OutOfTimeError
 from alkit.learner.run_folder import RunFolder
+from alkit.learner.state import State, pool_after
 from alkit.models import Network, build_network
 from alkit.objectives import objective_of
 from alkit.strategies import Query, make_strategy
-from alkit.strategies.base import check_query, check_tensor
+from alkit.strategies.base import check_images, check_query
 from alkit.training import deadline, devices
 from alkit.training.evaluate import evaluate_cycle, fit_run_temperature
 from alkit.training.loop import Trainer, predict, to_device
@@ -41,30 +41,6 @@ from alkit.training.run_check import check_run
 
 SCHEMA = 1
 Progress = Callable[[dict[str, Any]], None]
-
-
-@dataclass
-class State:
-    """All that a run knows at the end of an epoch: index arrays, records, and the training under way."""
-
-    queries: list[Tensor] = field(default_factory=list)  # what each cycle bought; the first is the first labelled set
-    masses: list[Tensor | None] = field(default_factory=list)
-    utilities: list[Tensor] = field(default_factory=list)
-    candidates: list[Tensor] = field(default_factory=list)
-    left: Tensor | None = None  # the pool, with repeats, under random_with_replacement; else it is what is not bought
-    records: list[dict[str, Any]] = field(default_factory=list)
-    predictions: list[dict[str, Tensor]] = field(default_factory=list)
-    carried: dict[str, Any] | None = None  # weights for the next cycle, under the quirk warm_start
-    training: dict[str, Any] | None = None  # of the cycle under way
-    chooser: dict[str, Any] | None = None  # the trained model that makes this cycle's query, where it is another one
-    carried_chooser: dict[str, Any] | None = None  # its weights for the next cycle, under the quirk warm_start
-    started: str = ""
-    code: list[str] = field(default_factory=list)  # the versions of the kit that the run was made with
-
-    @property
-    def labelled(self) -> Tensor:
-        """(m,) int64 in the order bought."""
-        return torch.cat(self.queries) if self.queries else torch.empty(0, dtype=torch.int64)
 
 
 class ActiveLearner:
@@ -271,7 +247,7 @@ class ActiveLearner:
         chosen = self.strategy.first_query(self.available, count)
         if chosen is not None:
             with self._of_the_strategy():
-                check_tensor(chosen, "first_query", count, whole=True)
+                check_images(chosen, "first_query", self.available, count)
             return chosen
         order = self.available[torch.randperm(len(self.available), generator=generator(experiment.seed, "first query"))]
         if experiment.initial_balanced:
@@ -289,7 +265,7 @@ class ActiveLearner:
         unlabelled = self._unlabelled()
         candidates = self.strategy.candidates(unlabelled, cycle, generator(experiment.seed, "subset", cycle))
         with self._of_the_strategy():
-            check_tensor(candidates, "candidates", whole=True)
+            check_images(candidates, "candidates", unlabelled, repeats=self.state.left is not None)
         budget = min(experiment.quota, len(candidates))
         if not budget:  # only hsamp_fixed_quota can empty the pool early
             self._buy(candidates, candidates, Query(candidates, candidates.double()))
@@ -300,8 +276,7 @@ class ActiveLearner:
         )  # fmt: skip
         with self._of_the_strategy():
             answer = self.strategy.query(pool, budget, generator(experiment.seed, "query", cycle))
-            check_query(answer, len(candidates), budget)
-        self._check_query(answer, candidates, budget)
+            check_query(answer, candidates, budget)
         self._buy(answer.indices.cpu(), candidates, answer)
 
     @contextmanager
@@ -311,17 +286,6 @@ class ActiveLearner:
             yield
         except ConfigError as error:
             raise ConfigError(f"the strategy '{self.experiment.row.strategy}': {error}") from None
-
-    def _check_query(self, answer: Query, candidates: Tensor, budget: int) -> None:
-        """The invariants of every cycle; a strategy that breaks one is at fault, not the user."""
-        asked = answer.indices.cpu()
-        repeats = self.experiment.quirk("random_with_replacement")
-        if len(asked) != budget:
-            raise AssertionError(f"{self.experiment.method} asked for {len(asked)} images, not {budget}")
-        if not repeats and len(torch.unique(asked)) != len(asked):
-            raise AssertionError(f"{self.experiment.method} asked for an image twice")
-        if not bool(torch.isin(asked, candidates).all()):
-            raise AssertionError(f"{self.experiment.method} asked for an image that is no candidate")
 
     def _buy(self, indices: Tensor, candidates: Tensor | None, answer: Query | None) -> None:
         state = self.state
@@ -411,43 +375,16 @@ class ActiveLearner:
         self._report("finished", experiment.cycle_count, experiment.epochs)
 
     def query_arrays(self) -> dict[str, np.ndarray]:
-        """`query_c` (what cycle c bought), and where a strategy chose it (c ≥ 2; with `initial: 0` from 1 on)
-        `candidates_c`, `utilities_c` and, where drawn, `masses_c`."""
-        state = self.state
-        arrays = {f"query_{c}": query.numpy() for c, query in enumerate(state.queries, 1)}
-        first = 1 + len(state.queries) - len(state.candidates)
-        for c, (candidates, utilities) in enumerate(zip(state.candidates, state.utilities, strict=True), first):
-            arrays[f"candidates_{c}"], arrays[f"utilities_{c}"] = candidates.numpy(), utilities.numpy()
-        arrays |= {f"masses_{c}": m.numpy() for c, m in enumerate(state.masses, 1) if m is not None}
-        return arrays
+        """The arrays of `queries.npz`: `State.query_arrays`."""
+        return self.state.query_arrays()
 
     def prediction_arrays(self) -> dict[str, np.ndarray]:
         """Test predictions a cycle, stacked (cycles, n); `labels` (n,); `logits_last` (n, C) of the last cycle."""
-        done = self.state.predictions
-        arrays = {k: torch.stack([p[k] for p in done]).numpy() for k in done[0] if k != "logits_last"}
-        arrays["logits_last"] = done[-1]["logits_last"].numpy()
-        arrays["labels"] = self.test.labels.cpu().to(torch.int16).numpy()
-        return arrays
-
-
-def pool_after(unlabelled: Tensor, candidates: Tensor, returned: Tensor) -> Tensor:
-    """The pool (k,), ascending, with repeats: `unlabelled` with `returned` in place of its part `candidates`."""
-    size = int(unlabelled.max()) + 1
-    count = [torch.bincount(part, minlength=size) for part in (unlabelled, candidates, returned)]
-    return torch.arange(size).repeat_interleave(count[0] - count[1] + count[2])
-
-
-def interleave_classes(order: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """`order` rearranged so that every prefix holds the classes as equally often as they last."""
-    rank = torch.empty(len(order), dtype=torch.int64)
-    for label in range(num_classes):
-        positions = (labels[order] == label).nonzero().flatten()
-        rank[positions] = torch.arange(len(positions))
-    return order[torch.argsort(rank, stable=True)]
+        return self.state.prediction_arrays() | {"labels": self.test.labels.cpu().to(torch.int16).numpy()}
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-__all__ = ["ActiveLearner", "State", "interleave_classes"]
+__all__ = ["ActiveLearner", "State"]

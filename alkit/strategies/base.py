@@ -212,15 +212,30 @@ def check_tensor(value: object, name: str, length: int | None = None, whole: boo
         raise ConfigError(f"{name}: expected {wanted}, not of {str(value.dtype).removeprefix('torch.')}")
 
 
-def check_query(answer: object, candidates: int, budget: int) -> None:
-    """Refuse the answer of a strategy that is not a `Query` of tensors of the right shapes, in a sentence."""
+def check_images(value: Tensor, name: str, among: Tensor, length: int | None = None, repeats: bool = False) -> None:
+    """Refuse what is not a tensor (length,) of images of `among` (n,), each once unless `repeats`, in a sentence."""
+    check_tensor(value, name, length, whole=True)
+    images = value.cpu()
+    strange = images[~torch.isin(images, among)]
+    if len(strange):
+        raise ConfigError(
+            f"{name}: {int(strange[0])} is none of the {len(among)} images to choose from; `pool.candidates[positions]`"
+            " are images"
+        )
+    found, counts = images.unique(return_counts=True)
+    if not repeats and len(found) < len(images):
+        raise ConfigError(f"{name}: image {int(found[counts > 1][0])} is there twice; expected each at most once")
+
+
+def check_query(answer: object, candidates: Tensor, budget: int) -> None:
+    """Refuse the answer of a strategy that is not a `Query` for `budget` of the `candidates` (n,), in a sentence."""
     if not isinstance(answer, Query):
         raise ConfigError(
             f"query: expected a Query, not a {type(answer).__name__}; `top_query(pool, utilities, budget)` makes one "
             "that asks for the highest utilities, `Query(indices, utilities)` is any other"
         )
-    check_tensor(answer.indices, "indices", budget, whole=True)
-    check_tensor(answer.utilities, "utilities", candidates)
+    check_images(answer.indices, "indices", candidates, budget, repeats=answer.returned is not None)
+    check_tensor(answer.utilities, "utilities", len(candidates))
     if answer.masses is not None:
         check_tensor(answer.masses, "masses", budget)
 

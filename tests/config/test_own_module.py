@@ -175,6 +175,10 @@ ANSWERS: dict[str, tuple[Any, str]] = {
                             "utilities: expected a tensor (180,) of numbers, not a list"),
     "utilities of numpy": (lambda pool: top_query(pool, np.zeros(180), 10),
                            "utilities: expected a tensor (180,) of numbers, not a ndarray"),
+    "positions": (lambda pool: Query(torch.arange(1180, 1190), pool.logits[:, 0]),
+                  "indices: 1180 is none of the 180 images to choose from; `pool.candidates[positions]` are images"),
+    "an image twice": (lambda pool: Query(pool.candidates[[*range(9), 3]], pool.logits[:, 0]),
+                       "indices: image "),
     "masses in a list": (lambda pool: Query(pool.candidates[:10], pool.logits[:, 0], masses=[0.1] * 10),
                          "masses: expected a tensor (10,) of numbers, not a list"),
 }  # fmt: skip
@@ -204,6 +208,17 @@ def test_so_do_the_first_labels_and_candidates_of_the_wrong_kind(tiny: Any) -> N
         ConfigError, match=r"'my_own': candidates: expected a tensor \(n,\) of whole numbers, not a list"
     ):
         list(own(tiny, candidates=lambda self, unlabelled, cycle, generator: unlabelled.tolist()))
+    with pytest.raises(ConfigError, match=r"'my_own': first_query: image 0 is there twice; expected each at most once"):
+        list(own(tiny, first_query=lambda self, unlabelled, count: torch.zeros(count, dtype=torch.int64)))
+    with pytest.raises(ConfigError, match=r"'my_own': candidates: -1 is none of the 180 images to choose from"):
+        list(
+            own(
+                tiny,
+                candidates=lambda self, unlabelled, cycle, generator: unlabelled.clone().index_fill_(
+                    0, torch.tensor([0]), -1
+                ),
+            )
+        )
 
 
 def test_numbers_of_any_real_kind_are_utilities(tiny: Any) -> None:
