@@ -83,8 +83,11 @@ def test_a_part_is_read_back_only_on_the_machine_that_measured_it(tmp_path: Path
     path = tmp_path / "training.json"
     path.write_text(json.dumps({"machine": command.machine(), "rows": []}))
     assert command._read(path) is not None
-    path.write_text(json.dumps({"machine": command.machine() | {"cores": 999}, "rows": []}))
-    assert command._read(path) is None
+    here = command.machine()
+    for other, read in (({"cores": 999}, False), ({"memory_gib": here["memory_gib"] + 0.1}, True),
+                        ({"memory_gib": 2 * here["memory_gib"]}, False)):  # fmt: skip
+        path.write_text(json.dumps({"machine": here | other, "rows": []}))
+        assert (command._read(path) is not None) == read
 
 
 def test_an_unknown_part_is_refused_by_name() -> None:
