@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from advice import advice_table
 from claims import cells, cells_sentence, cells_table, claims_table, results_table, verdicts_sentence
 
 from alkit.analysis import quirk_effects
@@ -192,6 +193,7 @@ def pages(folders: list[Path]) -> dict[Path, str]:
         README: {
             "verdicts": verdicts_sentence(frames),
             "picture": picture(frames)[0],
+            "advice": advice_table(frames),
             "claims": claims_table(frames),
             "cells": cells_sentence(own),
             "methods": methods_list(),

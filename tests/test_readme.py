@@ -97,7 +97,7 @@ def test_the_readme_is_short_and_in_the_order_of_its_readers_questions() -> None
     seen = re.sub(r"<!--.*?-->", "", README, flags=re.DOTALL)
     assert sum(any(c.isalnum() for c in word) for word in seen.split()) <= 1500
     headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
-    assert headings == ["Ten lines", "Two commands", "Your own images", "Your own strategy",
+    assert headings == ["Ten lines", "Two commands", "Your own images", "Which strategy?", "Your own strategy",
                         "What we reproduced, and what not", "Methods", "Limits", "More", "Cite"]  # fmt: skip
 
 
@@ -201,6 +201,23 @@ def test_less_overconfidence_counts_for_the_claim_and_underconfidence_does_not_c
     test = claims.tested(claim, study(calm, sure, "gap"))
     assert test.mean_difference == pytest.approx(0.11)
     assert claims.verdict(test) == "holds"
+
+
+def test_the_advice_names_what_is_shown_after_correction_the_largest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import advice
+
+    gaps = {"random": [0.0] * 5, "first": [0.05, 0.06, 0.05, 0.05, 0.06], "second": [0.02, 0.03, 0.02, 0.02, 0.03],
+            "luck": [0.05, -0.04, 0.04, -0.05, 0.02], "behind": [-0.02, -0.03, -0.02, -0.02, -0.03]}  # fmt: skip
+    rows = [(label, seed, labels, 0.5 + 0.01 * seed + gap) for label, found in gaps.items()
+            for seed, gap in enumerate(found) for labels in (20, 100)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["label", "seed", "labelled", "accuracy"])
+    found = advice.shown(frame, 100)
+    assert list(found.index) == ["first", "second", "behind"]
+    assert advice.listed(found) == "`first` +5.4, `second` +2.4, `behind` −2.4"
+    monkeypatch.setattr(advice, "MOST_NAMED", 1)
+    last = advice.advice_table({"cifar10_features_empty": frame}).splitlines()[-1]
+    assert last.endswith("| 100 | `first` +5.4, and 1 more | `behind` −2.4 |")
 
 
 def test_a_measured_result_is_the_mean_and_deviation_over_seeds_of_the_last_cycle(
