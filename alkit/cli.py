@@ -225,11 +225,12 @@ def run_study(options: argparse.Namespace) -> int:
     # what a file says can be checked at once; what its data gives needs torch, and so a second or two
     plan = planning.make_plan(options.study, options.out, options.methods, options.seeds)
     from alkit.data.own import images_now
+    from alkit.data.workers import core_count
     from alkit.grid.plan_check import check_plan
 
     planning.check_rerun(plan, options.rerun)
     looked = check_plan(plan, options.rerun, here=options.profile is None)
-    cores = options.cores or _all_cores()
+    cores = options.cores or core_count()
     if options.dry_run:
         from alkit.grid.dry_run import show
 
@@ -246,11 +247,6 @@ def run_study(options: argparse.Namespace) -> int:
         plan, cores, options.rerun, options.profile, not options.no_summary, images_of=images_now,
         minutes=options.minutes, runs_per_gpu=runs,
     )  # fmt: skip
-
-
-def _all_cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def show_status(options: argparse.Namespace) -> int:

@@ -18,7 +18,6 @@ from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of, s
 from alkit.data.depth import Span, scales_of
 from alkit.data.imageset import ImageSet
 from alkit.data.imbalance import split
-from alkit.data.pixels import decoding_threads, worker_count
 from alkit.data.splits import find_splits
 from alkit.errors import ConfigError, DataError
 from alkit.errors.words import as_text
@@ -203,7 +202,7 @@ def _advice(message: str) -> str:
 
 def _write(folder: Path, paths: list[str], size: int | None, skip_broken: bool) -> dict[str, Any]:
     """Decode `paths` into `pixels.bin`; broken ones are left out and listed as (place, message)."""
-    with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
+    with workers.decoders(len(paths)) as run:
         looks, broken = _look(run, paths, skip_broken)
         size, channels = _form_of(list(looks.values()), size, os.path.dirname(paths[0]))
         scales = scales_of(look.span for look in looks.values() if look.span is not None)
@@ -239,7 +238,7 @@ def _form_of(looks: list[decode.Look], size: int | None, place: str | Path) -> t
 
 def look_at(paths: Sequence[str], skip_broken: bool) -> tuple[dict[int, decode.Look], dict[int, str]]:
     """What the files' headers tell, by place in `paths`, and the messages of the broken ones, of which one raises."""
-    with workers.decoders(len(paths), worker_count(), decoding_threads()) as run:
+    with workers.decoders(len(paths)) as run:
         return _look(run, paths, skip_broken)
 
 

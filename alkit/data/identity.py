@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels, decoding_threads
+from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels
+from alkit.data.workers import decoding_threads
 from alkit.errors import DataError
 from alkit.storage.files import write_text
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from alkit.data import decode
 from alkit.data.depth import Scales
+from alkit.data.workers import decoding_threads
 
 _CAN_ADVISE = hasattr(mmap, "MADV_RANDOM") and hasattr(mmap, "MADV_WILLNEED")
 
@@ -175,22 +176,6 @@ class FilePixels:
 
     def select(self, indices: Tensor) -> FilePixels:
         return replace(self, names=self.names[indices.cpu().numpy()])
-
-
-def worker_count() -> int:
-    """Threads that decode: as many as the process may use cores, at most 32."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(32, cores)
-
-
-@lru_cache(maxsize=1)
-def _threads(process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(worker_count(), thread_name_prefix="alkit-decode")
-
-
-def decoding_threads() -> ThreadPoolExecutor:
-    """The process's pool of decoding threads (a forked child makes its own: threads do not survive a fork)."""
-    return _threads(os.getpid())
 
 
 def prefetched(
