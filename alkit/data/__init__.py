@@ -18,20 +18,12 @@ if TYPE_CHECKING:
     from alkit.data.registry import DATASETS, load_dataset, load_for
 
 _HOMES = {
-    "Facts": "facts",
-    "Features": "features",
-    "digest": "identity",
-    "facts_of": "facts",
-    "fingerprint": "identity",
-    "ImageSet": "imageset",
-    "from_arrays": "imageset",
-    "DATASETS": "registry",
-    "images_for": "own",
-    "own_experiment": "own",
-    "load_dataset": "registry",
-    "load_features": "features",
-    "load_for": "registry",
-    "pool_facts": "facts",
+    "facts": ("Facts", "facts_of", "pool_facts"),
+    "features": ("Features", "load_features"),
+    "identity": ("digest", "fingerprint"),
+    "imageset": ("ImageSet", "from_arrays"),
+    "own": ("images_for", "own_experiment"),
+    "registry": ("DATASETS", "load_dataset", "load_for"),
 }
 
 __all__ = [
@@ -42,6 +34,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: processes that only decode must start without torch."""
-    if name in _HOMES:
-        return getattr(import_module(f"alkit.data.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"alkit.data.{home}"), name)
     raise AttributeError(f"module 'alkit.data' has no attribute '{name}'")

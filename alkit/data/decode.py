@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +30,18 @@ class ImageFileError(DataError):
     """A file that cannot be read as an image; the message begins with its name."""
 
 
-def _refused(path: Path, error: BaseException) -> ImageFileError:
-    if isinstance(error, UnidentifiedImageError):
-        error = ValueError("in no format that is known")
-    reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-    return ImageFileError(f"{path}: not an image that can be read ({reason[:120]})")
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image, opened and not yet loaded; within, what a broken file makes of it is an `ImageFileError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                yield image
+    except _BROKEN as error:
+        said = "in no format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = " ".join(said.replace(str(path), "it").split()) or type(error).__name__
+        raise ImageFileError(f"{path}: not an image that can be read ({reason[:120]})") from None
 
 
 class Look(NamedTuple):
@@ -47,21 +55,16 @@ class Look(NamedTuple):
 
 def look(path: Path) -> Look:
     """What a file's header tells; of an image of more than 8 bits also the span of its values."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                width, height = image.size
-                grey, span = image.mode in _GREY, None
-                if depth.is_deep(image):
-                    whole, raw = image.mode != "F", depth.rawmode(image)
-                    grey = grey or raw.startswith("LA")
-                    span = depth.span_of(depth.values_of(image, path, raw)[0], whole)
-                if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-                    width, height = height, width
-                return Look(width, height, grey, span)
-    except _BROKEN as error:
-        raise _refused(path, error) from None
+    with _opened(path) as image:
+        width, height = image.size
+        grey, span = image.mode in _GREY, None
+        if depth.is_deep(image):
+            whole, raw = image.mode != "F", depth.rawmode(image)
+            grey = grey or raw.startswith("LA")
+            span = depth.span_of(depth.values_of(image, path, raw)[0], whole)
+        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+            width, height = height, width
+        return Look(width, height, grey, span)
 
 
 def decode(path: Path, size: int, channels: int, scales: Scales | None = None) -> Bytes:
@@ -70,16 +73,11 @@ def decode(path: Path, size: int, channels: int, scales: Scales | None = None) -
     An image of more than 8 bits is put on the data set's `scales` (null: on its own); what is transparent is laid on
     white. Raises `ImageFileError`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _draft(image, size)
-                whole = _eight_bit(image, path, scales)
-                flat = to_mode(ImageOps.exif_transpose(whole), channels)
-            return _pixels(_centre(flat, size, size), channels)
-    except _BROKEN as error:
-        raise _refused(path, error) from None
+    with _opened(path) as image:
+        _draft(image, size)
+        whole = _eight_bit(image, path, scales)
+        flat = to_mode(ImageOps.exif_transpose(whole), channels)
+        return _pixels(_centre(flat, size, size), channels)
 
 
 def decode_for_batch(
@@ -90,25 +88,20 @@ def decode_for_batch(
     As the usual ImageNet pipelines do, the EXIF orientation is not applied. `scales` are those of images of more than 8
     bits. Raises `ImageFileError`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                whole = image.size
-                if draws is None:
-                    resized = round(size * 256 / 224)
-                    _draft(image, resized)
-                    flat = to_mode(_eight_bit(image, path, scales), channels)
-                    return _pixels(_centre(flat, resized, size), channels)
-                left, top, width, height = crop_box(*whole, draws)
-                _draft(image, math.ceil(size * max(1.0, min(whole) / min(width, height))))
-                across, down = image.size[0] / whole[0], image.size[1] / whole[1]
-                box = (left * across, top * down, (left + width) * across, (top + height) * down)
-                flat = to_mode(_eight_bit(image, path, scales), channels)
-                pixels = _pixels(flat.resize((size, size), Image.Resampling.BILINEAR, box), channels)
-                return pixels[:, ::-1] if draws[2] < 0.5 else pixels
-    except _BROKEN as error:
-        raise _refused(path, error) from None
+    with _opened(path) as image:
+        whole = image.size
+        if draws is None:
+            resized = round(size * 256 / 224)
+            _draft(image, resized)
+            flat = to_mode(_eight_bit(image, path, scales), channels)
+            return _pixels(_centre(flat, resized, size), channels)
+        left, top, width, height = crop_box(*whole, draws)
+        _draft(image, math.ceil(size * max(1.0, min(whole) / min(width, height))))
+        across, down = image.size[0] / whole[0], image.size[1] / whole[1]
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        flat = to_mode(_eight_bit(image, path, scales), channels)
+        pixels = _pixels(flat.resize((size, size), Image.Resampling.BILINEAR, box), channels)
+        return pixels[:, ::-1] if draws[2] < 0.5 else pixels
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:

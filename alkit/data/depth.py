@@ -99,21 +99,17 @@ def values_of(image: Image.Image, path: Path, raw: str) -> tuple[Values, Values 
 
 
 def _read_as(image: Image.Image, raw: str) -> None:
-    tiles = []
-    for codec, extents, offset, arguments in image.tile:  # type: ignore[attr-defined]
-        tiles.append((codec, extents, offset, (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw))
-    image.tile = tiles  # type: ignore[attr-defined]
+    image.tile = [  # type: ignore[attr-defined]
+        (codec, extents, offset, (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw)
+        for codec, extents, offset, arguments in image.tile  # type: ignore[attr-defined]
+    ]
     image.load()
 
 
 def span_of(values: Values, whole: bool) -> Span:
     """The span of an image's values; what is no number does not count."""
     finite = values[np.isfinite(values)]
-    return (
-        Span(float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf)), whole)
-        if finite.size
-        else Span(0.0, 0.0, whole)
-    )
+    return Span(float(finite.min()), float(finite.max()), whole) if finite.size else Span(0.0, 0.0, whole)
 
 
 def eight_bit(values: Values, scale: Scale) -> npt.NDArray[np.uint8]:

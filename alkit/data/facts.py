@@ -66,6 +66,3 @@ def pool_facts(experiment: Experiment) -> tuple[int, int]:
     """(images in the pool, classes), as `facts_of` tells them."""
     facts = facts_of(experiment)
     return facts.pool, facts.classes
-
-
-__all__ = ["Facts", "facts_of", "pool_facts"]

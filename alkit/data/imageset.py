@@ -19,8 +19,6 @@ from alkit.errors.words import as_text, counted
 
 __all__ = ["ImageSet", "Pixels", "TensorPixels", "channel_statistics", "from_arrays"]
 
-RESIZED_CROP = "resized_crop_flip"
-
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -123,7 +121,7 @@ class ImageSet:
         prepared is raised when its turn comes.
         """
         drawn = draws if draws is not None and kind != "none" else [None] * len(batches)
-        decoding = self.pixels.decodes and kind == RESIZED_CROP  # then the crop is part of decoding
+        decoding = self.pixels.decodes and kind == "resized_crop_flip"  # then the crop is part of decoding
         crops = drawn if decoding else [None] * len(batches)
         taken = prefetched(self.pixels, batches, crops, pin=self.device.type == "cuda")
         for images, chosen in zip(taken, drawn, strict=True):

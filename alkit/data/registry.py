@@ -13,6 +13,7 @@ import torch
 from alkit.config import DATA_OPTIONS, Experiment
 from alkit.data import cifar, folder, imagenet, imbalance, synthetic, torchvision_sets
 from alkit.data.download import Archive, Package
+from alkit.data.features import attach
 from alkit.data.imageset import ImageSet
 from alkit.data.sha256 import Sha256, sha256_of
 from alkit.errors import ConfigError, DataError, nearest
@@ -210,8 +211,6 @@ def with_features(experiment: Experiment, train: ImageSet, test: ImageSet) -> tu
     """The images with the experiment's fixed features, where it names some; before any data option."""
     if experiment.features is None:
         return train, test
-    from alkit.data.features import attach
-
     return attach(experiment.features, train, test)
 
 
@@ -307,9 +306,3 @@ def profiled(experiment: Experiment, defaults: dict[str, Any]) -> dict[str, Any]
 
 def set_root(experiment: Experiment) -> Path | None:
     return None if experiment.data_root is None else Path(experiment.data_root)
-
-
-__all__ = [
-    "DATASETS", "DatasetEntry", "as_released", "certainty", "get_entry", "load_dataset", "load_for",
-    "prepare", "profiled", "set_options", "set_root", "with_features",
-]  # fmt: skip

@@ -26,10 +26,11 @@ _MOONS_RANGE = ((-1.5, 2.5), (-1.0, 1.5))  # the points' x and y that lie on the
 
 def load_digits(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
     """1,797 handwritten digits of 8×8 pixels; a fifth is for the test, by class, drawn by `dataset_seed`."""
-    rows = _digits_file()
+    (file,) = digits_files(root)
+    rows = np.loadtxt(file, delimiter=",")  # (1797, 65): 64 pixels of 0..16 and the label
     images = np.round(rows[:, :64].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     labels = rows[:, 64].astype(np.int64)
-    check("digits", "whole set's", DIGITS_SHA256["whole"], images, labels, digits_files(root)[0])
+    check("digits", "whole set's", DIGITS_SHA256["whole"], images, labels, file)
     train, test = split(labels, 0.2, 10, options["dataset_seed"])
     names = [str(name) for name in range(10)]
     first = from_arrays("digits", images[train], labels[train], names)
@@ -37,20 +38,9 @@ def load_digits(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, I
 
 
 def digits_files(root: Path | None) -> list[Path]:
-    """Where scikit-learn keeps the digits."""
+    """Where scikit-learn keeps the digits. Importing it to read them takes a second."""
     package = find_spec("sklearn")
     return [Path(str(package and package.origin)).parent / "datasets" / "data" / "digits.csv.gz"]
-
-
-def _digits_file() -> npt.NDArray[np.float64]:
-    """(1797, 65): 64 pixels of 0..16 and the label. Read from scikit-learn's folder: importing it takes a second."""
-    (file,) = digits_files(None)
-    if file.is_file():
-        return np.loadtxt(file, delimiter=",")
-    from sklearn import datasets
-
-    digits = datasets.load_digits()
-    return np.column_stack([digits.data, digits.target])
 
 
 def load_two_moons(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, ImageSet]:

@@ -37,6 +37,3 @@ def _remove_if_left(folder: Path) -> None:
     with suppress(OSError), (folder / _LOCK).open("r+") as handle:  # another's, gone meanwhile, or in use
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-__all__ = ["scratch_folder"]
