@@ -30,11 +30,8 @@ def show(
     side; None where runs go elsewhere, and a time of here says nothing.
     """
     again = set(rerun)
-    for run in plan.runs:
-        if run.label not in again:
-            planning.refuse_changed(run)
-    print(*(f"{line}\n" for line in looked), sep="", end="")
     stale = study_check.check_folder(plan, again, images_of)
+    print(*(f"{line}\n" for line in looked), sep="", end="")
     needs, note = needs_of(plan, again, at_once is not None)
     if len(plan.runs) <= MOST_LINES:
         for run in plan.runs:

@@ -8,7 +8,6 @@ python -m alkit.grid.job snakemake ...                                          
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import runpy
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from alkit.grid.execute import PARENT, execute
+from alkit.storage.files import take_lock, write_json
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -47,7 +47,8 @@ def run_notebook(arguments: argparse.Namespace) -> int:
     """Execute a notebook as papermill does; what failed is left in failure.json beside the executed notebook."""
     log = Path(arguments.log)
     folder = log.parent
-    _wait_for(folder / ".lock")
+    with suppress(FileNotFoundError), (folder / ".lock").open("r+") as held:  # on NFS only who may write can lock
+        take_lock(held, 30)  # the kernel of a job that was killed a moment ago
     failure = folder / arguments.failure
     failure.unlink(missing_ok=True)
     error = _papermill(arguments)
@@ -102,24 +103,8 @@ def _cell_name(log: str, index: int | None) -> str | None:
 
 
 def _leave(path: Path, error: dict[str, Any]) -> None:
-    from alkit.storage.files import write_json
-
     with suppress(OSError):  # a full disk is reported by what is printed
         write_json(path, error | {"time": time.time()})
-
-
-def _wait_for(lock: Path, patience: float = 30.0) -> None:
-    """Wait until the kernel of a job that was killed a moment ago has let go of the run's folder."""
-    if not lock.exists():
-        return
-    until = time.monotonic() + patience
-    with lock.open("a") as handle:  # on NFS only who may write can lock
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(0.2)
 
 
 def main() -> int:

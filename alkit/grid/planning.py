@@ -6,11 +6,8 @@ process reads it.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +17,13 @@ from typing import Any
 
 import yaml
 
-from alkit.config import FREE_PARAMETERS, PATHS, Experiment, Study
+from alkit.config import Experiment, Study
 from alkit.config.own_module import look_in
 from alkit.config.pretext import pretext_key
 from alkit.config.study_yaml import read_yaml
 from alkit.errors import CheckpointError, ConfigError, nearest
 from alkit.methods import METHODS, added_methods
-from alkit.storage.files import sha256, write_text
+from alkit.storage.files import take_lock, write_text
 from alkit.storage.paths import absolute, check_writable_as_text
 
 ROOT = Path(__file__).parents[2]
@@ -151,8 +148,7 @@ def whole_study(study: Study, methods: list[str], seeds: list[int]) -> Study:
         raise ConfigError("seeds: each seed once")
     added = [label for label in methods if label not in known]
     more_seeds = [seed for seed in seeds if seed not in own_seeds] if not methods else []
-    values |= {"methods": [*named, *added], "seeds": [*own_seeds, *more_seeds], "parameters": _absolute(parameters)}
-    values["variants"] = {label: _absolute(own) for label, own in study.variants.items()}
+    values |= {"methods": [*named, *added], "seeds": [*own_seeds, *more_seeds], "parameters": parameters}
     whole = Study(**values)
     whole.check()
     if whole.study.lower() in RESERVED:
@@ -168,12 +164,6 @@ def whole_study(study: Study, methods: list[str], seeds: list[int]) -> Study:
 def data_of(experiment: Experiment) -> list[Any]:
     """What decides which images of a folder an experiment has, wherever the folder is."""
     return [experiment.dataset, experiment.data_options(), experiment.quirk("imbalance_step")]
-
-
-def _absolute(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Paths count from where the command was given: runs work in folders of their own."""
-    paths = {key: str(absolute(value)) for key, value in parameters.items() if key in PATHS and isinstance(value, str)}
-    return parameters | paths
 
 
 def grid_run(study: Study, label: str, seed: int, folder: Path) -> GridRun:
@@ -198,9 +188,6 @@ def prepare(plan: Plan, cores: int, rerun: Iterable[str] = (), images_of: Images
     from alkit.grid import study_check
 
     again = check_rerun(plan, rerun)
-    for run in plan.runs:
-        if run.label not in again:
-            refuse_changed(run)
     study_check.drop_stale_losses(study_check.check_folder(plan, again, images_of))
     try:
         for run in plan.runs:
@@ -250,49 +237,13 @@ def run_parameters(run: GridRun, shares: int) -> dict[str, Any]:
     parameters = own_parameters(run.experiment)
     if run.experiment.threads is None:
         before = read_quietly(run.folder / "run.yaml").get("threads")
-        parameters["threads"] = before if isinstance(before, int) and _begun(run) else shares
+        parameters["threads"] = before if isinstance(before, int) and has_begun(run.folder) else shares
     return parameters
 
 
-def refuse_changed(run: GridRun) -> None:
-    """Refuse to go on with a run that was begun with other parameters, naming the first that differs."""
-    if not _begun(run):
-        return
-    new = run.experiment.model_dump(mode="json")
-    before, losses = parameters_before(run)
-    for key, value in new.items():
-        if key in FREE_PARAMETERS or key == "pretext_losses" or (key == "threads" and value is None):
-            continue
-        if before.get(key, default_of(key)) != value:
-            raise CheckpointError(
-                f"{run.folder}: holds a run with {key} = {before.get(key, default_of(key))!r}, not {value!r}; "
-                f"give another --out or a study name of its own, or begin anew with --rerun {run.label}"
-            )
-    given = run.experiment.pretext_losses
-    if given is not None and losses is not None and sha256(given) != losses:
-        raise CheckpointError(
-            f"{run.folder}: holds a run with other pretext_losses; begin anew with --rerun {run.label}"
-        )
-
-
-def parameters_before(run: GridRun) -> tuple[dict[str, Any], str | None]:
-    """The parameters that a begun run was begun with, and the checksum of its pretext losses if that is known."""
-    record = run.folder / "result.json"
-    if record.exists():
-        try:
-            content = json.loads(record.read_text())
-            return dict(content["params"]), content.get("pretext_sha256")
-        except (OSError, ValueError, KeyError, TypeError):
-            raise CheckpointError(
-                f"{record}: not a record of alkit; move it away or begin anew with --rerun {run.label}"
-            ) from None
-    if not (run.folder / "run.yaml").exists():  # removed under the run; the checkpoint knows, and refuses by itself
-        return run.experiment.model_dump(mode="json"), None
-    return read_quietly(run.folder / "run.yaml"), None
-
-
-def _begun(run: GridRun) -> bool:
-    return any((run.folder / name).exists() for name in BEGUN)
+def has_begun(folder: Path) -> bool:
+    """Whether a run's folder holds more than its parameters."""
+    return any((folder / name).exists() for name in BEGUN)
 
 
 def read_quietly(path: Path) -> dict[str, Any]:
@@ -326,7 +277,7 @@ def hold(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from None
     with handle:
-        if not _lock(handle.fileno(), 2.0):
+        if not take_lock(handle, 2.0):  # a command may just be ending
             handle.seek(0)
             holder = handle.read().strip() or "another process"
             raise CheckpointError(f"{folder}: in use by {holder}; wait for it, or stop it first")
@@ -340,16 +291,3 @@ def hold(folder: Path) -> Iterator[None]:
             if created:  # refused before anything was written
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-
-
-def _lock(descriptor: int, patience: float) -> bool:
-    """Take the lock, waiting a moment for a command that is just ending."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.1)

@@ -19,6 +19,7 @@ from alkit.config import FREE_PARAMETERS, Experiment, Study
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.grid import planning
 from alkit.methods import METHODS
+from alkit.storage.files import sha256
 from alkit.storage.progress import read_mapping, run_images
 
 Images = dict[str, Any]
@@ -30,12 +31,14 @@ _HOW = "give another --out or a study name of its own"
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that has begun in a study's folder: its parameters, and its images where it knows them."""
+    """A run that has begun in a study's folder: its parameters, none where they cannot be read; the checksum of its
+    pretext losses and its images, where they are known."""
 
     label: str
     seed: int
     folder: Path
     params: dict[str, Any]
+    losses: str | None
     images: Images | None
 
 
@@ -49,6 +52,10 @@ def check_folder(
     asked = {(run.label, run.seed): run.experiment for run in plan.runs}
     gone = {(label, seed) for label, seed in asked if label in again}
     begun = [run for run in begun_runs(plan.folder) if (run.label, run.seed) not in gone]
+    for run in begun:
+        if (run.label, run.seed) in asked:
+            _refuse_changed(run, asked[run.label, run.seed])
+    begun = [run for run in begun if run.params]
     others = [run for run in begun if (run.label, run.seed) not in asked]
     before = _study_before(plan.folder)
     for run in others:
@@ -60,18 +67,39 @@ def check_folder(
 
 
 def begun_runs(folder: Path) -> Iterator[Begun]:
-    """The runs that have begun in a study's folder, by label and seed; records that are broken are left out."""
+    """The runs that have begun in a study's folder, by label and seed."""
     for path in sorted(folder.glob("*/seed-*")):
         seed = _SEED.fullmatch(path.name)
-        if not seed or not any((path / name).exists() for name in planning.BEGUN):
+        if not seed or not planning.has_begun(path):
             continue
-        record = path / "result.json"
-        params = read_mapping(record).get("params") if record.exists() else planning.read_quietly(path / "run.yaml")
-        if isinstance(params, dict) and params:
-            yield Begun(path.parent.name, int(seed[1]), path, params, run_images(path))
+        finished = (path / "result.json").exists()
+        record = read_mapping(path / "result.json")
+        params = record.get("params") if finished else planning.read_quietly(path / "run.yaml")
+        params = params if isinstance(params, dict) else {}
+        yield Begun(path.parent.name, int(seed[1]), path, params, record.get("pretext_sha256"), run_images(path))
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def _refuse_changed(run: Begun, new: Experiment) -> None:
+    """Refuse to go on with a run that was begun with other parameters, naming the first that differs."""
+    if not run.params:
+        if (run.folder / "result.json").exists():
+            raise CheckpointError(
+                f"{run.folder / 'result.json'}: not a record of alkit; move it away or begin anew with "
+                f"--rerun {run.label}"
+            )
+        return  # its parameters were removed under the run; the checkpoint knows them, and refuses by itself
+    if (key := _first_difference(run.params, new)) is not None:
+        raise CheckpointError(
+            f"{run.folder}: holds a run with {key} = {_value(run.params, key)!r}, "
+            f"not {new.model_dump(mode='json')[key]!r}; {_HOW}, or begin anew with --rerun {run.label}"
+        )
+    if new.pretext_losses is not None and run.losses is not None and sha256(new.pretext_losses) != run.losses:
+        raise CheckpointError(
+            f"{run.folder}: holds a run with other pretext_losses; begin anew with --rerun {run.label}"
+        )
 
 
 def _study_before(folder: Path) -> Study | None:
@@ -87,7 +115,7 @@ def _refuse_other_study(plan: planning.Plan, run: Begun, before: Study | None) -
     if run.label not in study.labels and before is not None and run.label in before.variants:
         study = _with_variants(study, before)
     expected = _experiment(study, run)
-    key = None if expected is None else _first_difference(run.params, expected)
+    key = None if expected is None else _first_difference(run.params, expected, "label")
     if key is not None:
         raise CheckpointError(
             f"{run.folder}: lies in this study's folder with {key} = {_value(run.params, key)!r}, "
@@ -106,7 +134,7 @@ def _refuse_renamed(plan: planning.Plan, run: Begun) -> None:
         return
     for label in plan.study.labels:
         expected = _experiment(plan.study, replace(run, label=label))
-        if expected is not None and _first_difference(run.params, expected) is None:
+        if expected is not None and _first_difference(run.params, expected, "label") is None:
             raise CheckpointError(
                 f"{run.folder}: a run of '{run.label}', which the study does not name, with the parameters of "
                 f"'{label}': renamed? It would be counted beside it; call it '{run.label}' again, or remove its folder"
@@ -122,11 +150,12 @@ def _experiment(study: Study, run: Begun) -> Experiment | None:
     return None
 
 
-def _first_difference(params: dict[str, Any], expected: Experiment) -> str | None:
-    """The first parameter in which a run is another than `expected`, of those that decide its numbers."""
+def _first_difference(params: dict[str, Any], expected: Experiment, *free: str) -> str | None:
+    """The first parameter in which a run is another than `expected`, of those that decide its numbers; not `free`."""
     for key, value in expected.model_dump(mode="json").items():
-        free = key in FREE_PARAMETERS or key in ("label", "pretext_losses") or (key == "threads" and value is None)
-        if not free and _value(params, key) != value:
+        if key in FREE_PARAMETERS or key in ("pretext_losses", *free) or (key == "threads" and value is None):
+            continue
+        if _value(params, key) != value:
             return key
     return None
 

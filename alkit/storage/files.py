@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -71,3 +73,19 @@ def clean_temporary(folder: str | Path, keep: Callable[[Path], bool] = lambda _:
     for leftover in Path(folder).glob(".*.tmp"):
         if not keep(leftover):
             leftover.unlink(missing_ok=True)
+
+
+def take_lock(handle: IO[Any], patience: float) -> bool:
+    """Lock an open file for this process, waiting so many seconds for whoever has it; whether that was granted.
+
+    The system lets go of it however the process ends, so no lock is ever stale.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
