@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from alkit import __version__
 from alkit.errors import AlkitError
 from alkit.storage.paths import fix_environment, name_user, substitute_home
 
@@ -61,15 +62,15 @@ def parser() -> argparse.ArgumentParser:
         description="Experiments in active learning: which images should be labelled next? Studies, records, "
         "summaries.",
     )
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action="version", version=f"alkit {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands)
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:])
         sub.set_defaults(command=command)
         return sub
 
+    _add_to_run(add("run", run_study, "run a study: every method × seed of its file that is not finished yet"))
     status = add("status", show_status, "how far every run of a study is")
     status.add_argument("folder", type=_path, metavar="DIR", help="a study's folder, or a folder of studies")
     summary = add("summary", make_summary, "make the summary page of a study's finished runs")
@@ -124,10 +125,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
-    text = "run a study: every method × seed of its file that is not finished yet"
-    run = commands.add_parser("run", help=text, description=text[0].upper() + text[1:] + ".")
-    run.set_defaults(command=run_study)
+def _add_to_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("study", type=_path, metavar="STUDY.yaml")
     run.add_argument("--cores", type=_count, default=None, metavar="N", help="processor cores to use (default: all)")
     run.add_argument(
@@ -155,12 +153,6 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
                      help="runs at the same time on each GPU (by CUDA's MPS, where it is there); auto: four where the "
                      "network is narrower than 32 channels, else one")  # fmt: skip
     run.add_argument("--no-summary", action="store_true", help="leave out the summary at the end")
-
-
-def _version() -> str:
-    from alkit import __version__
-
-    return f"alkit {__version__}"
 
 
 def _count(text: str) -> int:

@@ -54,9 +54,10 @@ def run_study(
         page = plan.folder / "summary.html"
         began, before = time.time(), _version_of(page)
         until = None if minutes is None else began + 60 * minutes
+        limit = {} if until is None else {deadline.UNTIL: str(until)}
         with (
             sharing_gpus(runs_per_gpu) as environment,
-            _started(command, log, profile is not None, environment | given_until(until)) as process,
+            _started(command, log, profile is not None, environment | limit) as process,
         ):
             watch(plan, process, until)
         if not plan.folder.is_dir():
@@ -89,11 +90,6 @@ def sharing_gpus(runs: int) -> Iterator[dict[str, str]]:
     with mps() as (environment, words):
         print(f"alkit: {words}", file=sys.stderr)
         yield environment | {RUNS_PER_GPU: str(runs)}
-
-
-def given_until(until: float | None) -> dict[str, str]:
-    """The environment of runs that have until then."""
-    return {} if until is None else {deadline.UNTIL: str(until)}
 
 
 def stopped_by_time(run: planning.GridRun, began: float) -> bool:

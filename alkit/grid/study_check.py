@@ -113,7 +113,7 @@ def _refuse_other_study(plan: planning.Plan, run: Begun, before: Study | None) -
     """Refuse a run, not asked for now, that this study would have made with other parameters."""
     study = plan.study
     if run.label not in study.labels and before is not None and run.label in before.variants:
-        study = _with_variants(study, before)
+        study = Study(**(study.model_dump() | {"variants": {**before.variants, **study.variants}}))  # as it was named
     expected = _experiment(study, run)
     key = None if expected is None else _first_difference(run.params, expected, "label")
     if key is not None:
@@ -121,11 +121,6 @@ def _refuse_other_study(plan: planning.Plan, run: Begun, before: Study | None) -
             f"{run.folder}: lies in this study's folder with {key} = {_value(run.params, key)!r}, "
             f"not {getattr(expected, key)!r}: of another study of the same name? {_HOW}, or remove that run"
         )
-
-
-def _with_variants(study: Study, before: Study) -> Study:
-    """`study` with the variants of `before` that it no longer names."""
-    return Study(**(study.model_dump() | {"variants": {**before.variants, **study.variants}}))
 
 
 def _refuse_renamed(plan: planning.Plan, run: Begun) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SILENCE = 30 * 60
 """Seconds without a word after which a run on another machine counts as stopped."""
 
@@ -55,13 +57,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def is_alive(progress: dict[str, Any], now: float) -> bool:
     """Whether the process that wrote `progress` is still at work: by its id here, by its silence elsewhere."""
     pid = progress.get("pid")
-    if progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0:
-        try:
-            os.kill(pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-        except OSError:
-            pass
+    known = progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0
+    if known and not (pid < 2**31 and psutil.pid_exists(pid)):
+        return False
     return now - seconds(progress.get("updated")) < SILENCE
 
 
