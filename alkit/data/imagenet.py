@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,7 @@ def count_imagenet(root: Path | None, options: dict[str, Any]) -> Counts:
 
 def scan_imagenet(root: Path | None, name: str) -> Listing:
     """The files in `root`, or in `root/name`; `DataError` that says how they should lie."""
-    folder = data_folder(root).absolute()
-    place = folder / name if (folder / name).is_dir() else folder
+    place = _place(root, name)
     if not _has_training(place):
         files = f"{_TRAIN_PARTS[0]} to {_TRAIN_PARTS[-1]} and {_TEST_PART}, or " if name == "imagenet64" else ""
         raise DataError(
@@ -82,6 +81,12 @@ def scan_imagenet(root: Path | None, name: str) -> Listing:
             "the images of val.tar have to be sorted into folders of their classes first"
         )
     return listing
+
+
+def _place(root: Path | None, name: str) -> Path:
+    """The folder `name` in `root` where there is one, else `root`."""
+    folder = data_folder(root).absolute()
+    return folder / name if (folder / name).is_dir() else folder
 
 
 def imagenet_files(name: str, root: Path | None) -> list[Path]:
@@ -109,12 +114,12 @@ _ROW = 3 * _SIDE * _SIDE
 
 
 def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
-    """Downsampled ImageNet (Chrabaszcz et al., 2017), mapped from the cache, never read into memory as a whole.
+    """Downsampled ImageNet (Chrabaszcz et al., 2017), mapped from the cache, never in memory as a whole.
 
     Reads the npz files `train_data_batch_1.npz` … `val_data.npz`, or folders of images as `imagenet` does.
     """
     _check_side(options)
-    folder = _imagenet64_folder(root)
+    folder = _place(root, "imagenet64")
     if not (folder / _TEST_PART).exists():
         listing = scan_imagenet(folder, "imagenet64")
         return load_listing("imagenet64", listing, options, "crop_flip", IMAGENET_STATISTICS, _SIDE)
@@ -136,7 +141,7 @@ def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
 def count_imagenet64(root: Path | None, options: dict[str, Any]) -> Counts:
     """Training and test images a class, from the labels alone."""
     _check_side(options)
-    folder = _imagenet64_folder(root)
+    folder = _place(root, "imagenet64")
     if not (folder / _TEST_PART).exists():
         return count_listing(scan_imagenet(folder, "imagenet64"), options)
     train, test = (
@@ -151,11 +156,6 @@ def _check_side(options: dict[str, Any]) -> None:
         raise ConfigError(f"image_size: imagenet64 has images of 64 × 64, not {options['image_size']}")
 
 
-def _imagenet64_folder(root: Path | None) -> Path:
-    folder = data_folder(root).absolute()
-    return folder / "imagenet64" if (folder / "imagenet64").is_dir() else folder
-
-
 def _present(folder: Path) -> list[Path]:
     missing = [name for name in _TRAIN_PARTS if not (folder / name).exists()]
     if missing:
@@ -163,20 +163,25 @@ def _present(folder: Path) -> list[Path]:
     return [folder / name for name in _TRAIN_PARTS]
 
 
-def _labels(file: Path) -> npt.NDArray[np.int64]:
-    """Labels (n,) 0..999 of one file, in which they are 1..1000."""
+def _read(file: Path, name: str) -> npt.NDArray[Any]:
+    """An array of one npz file."""
     try:
         with np.load(file, allow_pickle=False) as content:
-            labels = np.asarray(content["labels"]).astype(np.int64).ravel() - 1
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return np.asarray(content[name])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error}); expected 'data' and 'labels' without pickles") from None
+
+
+def _labels(file: Path) -> npt.NDArray[np.int64]:
+    """Labels (n,) 0..999 of one file, in which they are 1..1000."""
+    labels = _read(file, "labels").astype(np.int64).ravel() - 1
     if len(labels) and not 0 <= labels.min() <= labels.max() < 1000:
         raise DataError(f"{file}: expected labels 1..1000, not {labels.min() + 1}..{labels.max() + 1}")
     return labels
 
 
 def _write_npz(target: Path, files: list[Path]) -> dict[str, Any]:
-    """Copy the images of npz files into one file of (n, 64, 64, 3), a block at a time."""
+    """Copy the images of npz files into one file of (n, 64, 64, 3), one after the other: each is 1.6 GB."""
     from tqdm.auto import tqdm
 
     labels = [_labels(file) for file in files]
@@ -185,37 +190,15 @@ def _write_npz(target: Path, files: list[Path]) -> dict[str, Any]:
     row = 0
     with tqdm(total=total, desc="unpacking", unit="image", disable=total < 5000, mininterval=2) as bar:
         for file, expected in zip(files, labels, strict=True):
-            begin = row
-            for block in _blocks(file):
-                out[row : row + len(block)] = block.transpose(0, 2, 3, 1)
-                row += len(block)
-                bar.update(len(block))
-            if row - begin != len(expected):
-                raise DataError(f"{file}: {row - begin} images and {len(expected)} labels")
+            data = _read(file, "data")
+            if data.dtype != np.uint8 or data.size != len(expected) * _ROW:
+                raise DataError(f"{file}: expected 'data' of bytes ({len(expected)}, {_ROW}), one row a label, "
+                                f"not {data.dtype} {data.shape}")  # fmt: skip
+            out[row : row + len(expected)] = data.reshape(-1, 3, _SIDE, _SIDE).transpose(0, 2, 3, 1)
+            row += len(expected)
+            bar.update(len(expected))
     np.save(target / "labels.npy", np.concatenate(labels))
     return {"shape": [total, _SIDE, _SIDE, 3]}
-
-
-def _blocks(file: Path, rows: int = 4096) -> Iterator[npt.NDArray[np.uint8]]:
-    """The images of one npz file as blocks (b, 3, 64, 64), without holding the whole array."""
-    from numpy.lib import format as npy
-
-    try:
-        with zipfile.ZipFile(file) as archive, archive.open("data.npy") as stream:
-            version = npy.read_magic(stream)
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = read_header(stream)
-            count = shape[0]
-            if fortran or dtype != np.uint8 or int(np.prod(shape)) != count * _ROW:
-                raise DataError(f"{file}: expected 'data' of bytes (n, {_ROW}), not {dtype} {shape}")
-            for start in range(0, count, rows):
-                wanted = min(rows, count - start) * _ROW
-                content = stream.read(wanted)
-                if len(content) != wanted:
-                    raise DataError(f"{file}: ends after {start} of {count} images")
-                yield np.frombuffer(content, np.uint8).reshape(-1, 3, _SIDE, _SIDE)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: cannot be read ({error})") from None
 
 
 # --- Caltech-101 ----------------------------------------------------------------------------------------------------

@@ -46,9 +46,6 @@ class DatasetEntry:
     class_counts: tuple[int, ...] | None = None
     test_counts: tuple[int, ...] | None = None
     shape: tuple[int, int, int] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    augmentation: str = "none"
     count: Counter | None = None
     look: Shaper | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -91,9 +88,8 @@ _DIGITS_COUNTS = (142, 145, 142, 146, 145, 146, 145, 143, 139, 144)
 _DIGITS_TEST = (36, 37, 35, 37, 36, 36, 36, 36, 35, 36)
 _CIFAR_SOURCE = ("https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009)", "no licence is stated")
 _CIFAR10: dict[str, Any] = {
-    "test_counts": (1000,) * 10, "shape": (3, 32, 32), "mean": cifar.STATISTICS[0], "std": cifar.STATISTICS[1],
-    "augmentation": "crop_flip", "files": cifar.files, "archives": cifar.archives, "package": cifar.PACKAGE,
-    "sha256": cifar.SHA256,
+    "test_counts": (1000,) * 10, "shape": (3, 32, 32), "files": cifar.files, "archives": cifar.archives,
+    "package": cifar.PACKAGE, "sha256": cifar.SHA256,
 }  # fmt: skip
 
 _ENTRIES = [
@@ -105,7 +101,7 @@ _ENTRIES = [
     DatasetEntry(
         "mnist", "MNIST: handwritten digits, 28×28 grey", torchvision_sets.load_mnist,
         "http://yann.lecun.com/exdb/mnist (LeCun et al., 1998)", "CC BY-SA 3.0",
-        _MNIST_COUNTS, _MNIST_TEST, (1, 28, 28), *torchvision_sets.MNIST_STATISTICS, "crop",
+        _MNIST_COUNTS, _MNIST_TEST, (1, 28, 28),
         files=partial(torchvision_sets.idx_files, "MNIST"), archives=partial(torchvision_sets.idx_archives, "MNIST"),
         sha256=torchvision_sets.MNIST_SHA256,
     ),
@@ -113,14 +109,14 @@ _ENTRIES = [
         "fashion_mnist", "Fashion-MNIST: clothes, 28×28 grey", torchvision_sets.load_fashion_mnist,
         "https://github.com/zalandoresearch/fashion-mnist and Debian's package dataset-fashion-mnist "
         "(Xiao et al., 2017)", "MIT",
-        (6000,) * 10, (1000,) * 10, (1, 28, 28), *torchvision_sets.FASHION_MNIST_STATISTICS, "crop_flip",
+        (6000,) * 10, (1000,) * 10, (1, 28, 28),
         files=partial(torchvision_sets.idx_files, "FashionMNIST"),
         archives=partial(torchvision_sets.idx_archives, "FashionMNIST"), sha256=torchvision_sets.FASHION_MNIST_SHA256,
     ),
     DatasetEntry(
         "svhn", "SVHN: street view house numbers, 32×32", torchvision_sets.load_svhn,
         "http://ufldl.stanford.edu/housenumbers (Netzer et al., 2011)", "non-commercial use",
-        _SVHN_COUNTS, _SVHN_TEST, (3, 32, 32), *torchvision_sets.SVHN_STATISTICS, "crop",
+        _SVHN_COUNTS, _SVHN_TEST, (3, 32, 32),
         files=torchvision_sets.svhn_files, archives=torchvision_sets.svhn_archives,
     ),
     DatasetEntry(
@@ -129,7 +125,7 @@ _ENTRIES = [
     ),
     DatasetEntry(
         "cifar100", "CIFAR-100: photographs, 32×32, 100 classes", torchvision_sets.load_cifar100, *_CIFAR_SOURCE,
-        (500,) * 100, (100,) * 100, (3, 32, 32), *torchvision_sets.CIFAR100_STATISTICS, "crop_flip",
+        (500,) * 100, (100,) * 100, (3, 32, 32),
         files=torchvision_sets.cifar100_files, archives=torchvision_sets.cifar100_archives,
     ),
     DatasetEntry(
@@ -145,26 +141,24 @@ _ENTRIES = [
     DatasetEntry(
         "caltech101", "Caltech-101: photographs, 101 classes, split by seed", imagenet.load_caltech101,
         "https://data.caltech.edu/records/mzrjq-6wc02 (Fei-Fei et al., 2004)", "CC BY 4.0",
-        shape=(3, imagenet.CALTECH_SIZE, imagenet.CALTECH_SIZE), augmentation="crop_flip",
+        shape=(3, imagenet.CALTECH_SIZE, imagenet.CALTECH_SIZE),
         count=imagenet.count_caltech101, files=imagenet.caltech_files, archives=imagenet.caltech_archives,
     ),
     DatasetEntry(
         "imagenet", "ImageNet (ILSVRC 2012), decoded from files at 224×224", imagenet.load_imagenet,
         "https://image-net.org (Russakovsky et al., 2015)", "non-commercial research, by registration",
-        shape=(3, 224, 224), test_counts=(50,) * 1000, mean=imagenet.IMAGENET_STATISTICS[0],
-        std=imagenet.IMAGENET_STATISTICS[1], augmentation="resized_crop_flip", count=imagenet.count_imagenet,
+        shape=(3, 224, 224), test_counts=(50,) * 1000, count=imagenet.count_imagenet,
         known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet"),
     ),
     DatasetEntry(
         "imagenet64", "ImageNet at 64×64, memory-mapped", imagenet.load_imagenet64,
         "https://image-net.org/download-images (Chrabaszcz et al., 2017)", "non-commercial research, by registration",
-        shape=(3, 64, 64), test_counts=(50,) * 1000, mean=imagenet.IMAGENET_STATISTICS[0],
-        std=imagenet.IMAGENET_STATISTICS[1], augmentation="crop_flip", count=imagenet.count_imagenet64,
+        shape=(3, 64, 64), test_counts=(50,) * 1000, count=imagenet.count_imagenet64,
         known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet64"),
     ),
     DatasetEntry(
         "folder", "your own images: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg", folder.load_folder,
-        "yours", "", augmentation="crop_flip", count=folder.count_folder, look=folder.shape_of_folder,
+        "yours", "", count=folder.count_folder, look=folder.shape_of_folder,
     ),
     DatasetEntry(
         "two_moons", "Two moons: points drawn as spots on 8×8 grey pictures", synthetic.load_two_moons,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alkit.storage.files import for_papermill
+from alkit.storage.paths import environment
 from alkit.storage.scratch import scratch_folder
 
 PARENT = "ALKIT_PARENT"
@@ -54,14 +55,5 @@ def _own_kernel() -> Iterator[Any]:
             config.KernelManager.update(
                 transport="ipc", ip=f"{scratch}/kernel", connection_file=f"{scratch}/kernel.json"
             )
-        ours = dict.fromkeys(("JUPYTER_PATH", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), scratch)
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ |= ours
-        try:
+        with environment(dict.fromkeys(("JUPYTER_PATH", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), scratch)):
             yield config
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value

@@ -270,7 +270,6 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises `CheckpointError` naming the process that holds it.
     """
-    created = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".alkit.lock").open("a+")
@@ -285,9 +284,4 @@ def hold(folder: Path) -> Iterator[None]:
         handle.truncate()
         handle.write(f"alkit run, process {os.getpid()} on {os.uname().nodename}")
         handle.flush()
-        try:
-            yield
-        except ConfigError:
-            if created:  # refused before anything was written
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
+        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,18 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 @contextmanager
+def environment(ours: Mapping[str, str]) -> Iterator[None]:
+    """Within: these variables, for this process and those that it starts."""
+    before = dict(os.environ)
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
 def substitute_home() -> Iterator[None]:
     """Where the home folder cannot be written, others' programs are given another, as long as this lasts.
 
@@ -70,13 +82,8 @@ def substitute_home() -> Iterator[None]:
             os.makedirs(ours[name], exist_ok=True)
         if os.path.expanduser("~") == "~":
             ours["HOME"] = folder
-        before = dict(os.environ)
-        os.environ.update(ours)
-        try:
+        with environment(ours):
             yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
 
 
 def check_writable_as_text(*paths: str | Path) -> None:
