@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from filelock import FileLock
 
-from alkit.data.imageset import ImageSet
+from alkit.data.imageset import ImageSet, channel_statistics
 from alkit.data.pixels import MemmapPixels, TensorPixels, forget_mapped
 from alkit.errors import DataError
 from alkit.storage.files import sha256, write_json
@@ -38,8 +40,6 @@ def cached(name: str, params: dict[str, Any], fingerprint: str, write: Write) ->
     beside the checksum (at least `shape`, (n, H, W, C)). Of processes that start together one writes, the others
     wait. Raises `DataError` where the cache folder cannot be written.
     """
-    from filelock import FileLock
-
     key = hashlib.sha256(json.dumps([VERSION, params], sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / "decoded" / f"{name}-{key}"
     manifest = _valid(folder, params, fingerprint)
@@ -96,8 +96,6 @@ def _valid(folder: Path, params: dict[str, Any], fingerprint: str) -> dict[str, 
 
 def pixels_of(folder: Path, manifest: dict[str, Any]) -> MemmapPixels | TensorPixels:
     """The cached pixels: in memory where they are few, else mapped."""
-    import torch
-
     count, height, width, channels = manifest["shape"]
     path, shape = folder / "pixels.bin", (count, height, width, channels)
     if manifest["bytes"] > IN_MEMORY_BYTES:
@@ -127,9 +125,5 @@ def fingerprint_of(paths: Iterable[Path | str], root: Path) -> str:
 
 def statistics_of(images: ImageSet, most: int = 20_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Channel statistics of a set, from at most `most` of its images, evenly spaced."""
-    import torch
-
-    from alkit.data.imageset import channel_statistics
-
     step = max(1, -(-len(images) // most))
     return channel_statistics(images.take(torch.arange(0, len(images), step)))

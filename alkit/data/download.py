@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock
+from tqdm.auto import tqdm
+
 Found = TypeVar("Found")
 NETWORK_SECONDS = 30.0
 _BLOCK = 1 << 20
@@ -55,8 +58,6 @@ def fetch(url: str, target: Path, algorithm: str, checksum: str) -> None:
 
     What has come lies in `.NAME.part` until its checksum is right, so `target` is never half a file.
     """
-    from tqdm.auto import tqdm
-
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     have = part.stat().st_size if part.exists() else 0
@@ -163,8 +164,6 @@ def find_or_bring(what: str, folder: Path, find: Callable[[], Found], bring: Cal
 
 def attempt(what: str, folder: Path, bring: Callable[[], None], here: Callable[[], bool]) -> str:
     """Do `bring`, one process at a time, unless the files are `here` by then; what went wrong, or an empty string."""
-    from filelock import FileLock
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{what}.lock"):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alkit.data.identity import pixels_digest
 from alkit.errors import DataError
 from alkit.storage.files import write_npz
 
@@ -82,8 +83,6 @@ def attach(path: str | Path, train: ImageSet, test: ImageSet) -> tuple[ImageSet,
 
     Raises `DataError` of one line where the file's rows are of other images, or not as many.
     """
-    from alkit.data.identity import pixels_digest
-
     features = load_features(path)
     counts = {"train": (len(train), len(features.train)), "test": (len(test), len(features.test))}
     for name, (wanted, found) in counts.items():

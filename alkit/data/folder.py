@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tqdm.auto import tqdm
 
 from alkit.data import decode, workers
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of, statistics_of
@@ -121,16 +122,14 @@ def load_folder(root: Path | None, options: dict[str, Any]) -> tuple[ImageSet, I
     is the shorter side the images share if they are all of one size and it is at most 256, else 64. Grey if every
     image is grey, else RGB. A file that is not an image raises `DataError`, or is skipped and noted (`skip_broken`).
     """
-    return load_listing("folder", scan(folder_root(root)), options, "crop_flip")
+    return load_listing("folder", scan_own(root), options)
 
 
-def count_folder(root: Path | None, options: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Training and test images a class, from the files' names."""
-    return count_listing(scan(folder_root(root)), options)
-
-
-def count_listing(listing: Listing, options: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Training and test images a class of a listing, with the split that loading it makes."""
+def count_files(
+    scanned: Callable[[Path | None], Listing], root: Path | None, options: dict[str, Any]
+) -> tuple[list[int], list[int]]:
+    """Training and test images a class, from the files' names, with the split that loading them makes."""
+    listing = scanned(root)
     train, test = (
         np.bincount(listing.labels[part], minlength=len(listing.class_names)).tolist()
         for part in listing.indices(options)
@@ -140,24 +139,23 @@ def count_listing(listing: Listing, options: dict[str, Any]) -> tuple[list[int],
 
 def shape_of_folder(root: Path | None, options: dict[str, Any]) -> tuple[int, int, int]:
     """(C, H, W) of the images as `load_folder` decodes them, from the files' headers."""
-    listing = scan(folder_root(root))
+    listing = scan_own(root)
     looks, _ = look_at([f"{listing.root}/{name}" for name in listing.names], options["skip_broken"])
     size, channels = _form_of(list(looks.values()), options["image_size"], listing.root)
     return channels, size, size
 
 
-def folder_root(root: Path | None) -> Path:
-    """The folder given, which has no default for one's own images."""
+def scan_own(root: Path | None) -> Listing:
+    """The images of the folder given, which has no default for one's own."""
     if root is None:
         raise ConfigError("data_root: the data set 'folder' needs the folder that holds the images")
-    return absolute(root)
+    return scan(absolute(root))
 
 
 def load_listing(
     name: str,
     listing: Listing,
     options: dict[str, Any],
-    augmentation: str,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
     default_size: int | None = None,
 ) -> tuple[ImageSet, ImageSet]:
@@ -189,7 +187,7 @@ def load_listing(
         }
     whole = ImageSet(
         name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]),
-        tuple(map(as_text, listing.class_names)), (0.0,), (1.0,), augmentation, notes,
+        tuple(map(as_text, listing.class_names)), (0.0,), (1.0,), "crop_flip", notes,
     )  # fmt: skip
     train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
     mean, std = statistics or statistics_of(train)
@@ -258,8 +256,6 @@ def _checked(
     run: workers.Run, name: str, paths: Sequence[str], task: dict[str, Any], skip_broken: bool
 ) -> Iterator[tuple[int, Any]]:
     """(place, what the task gives) of every file; a broken one gives its message, or raises."""
-    from tqdm.auto import tqdm
-
     with tqdm(total=len(paths), desc=f"{name.removesuffix('e')}ing", unit="image", disable=len(paths) < 5000,
               mininterval=2) as bar:  # fmt: skip
         for start, found in run(name, paths, task):

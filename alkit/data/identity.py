@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tqdm.auto import tqdm
 
 from alkit.data.pixels import FilePixels, MemmapPixels, Pixels, TensorPixels
 from alkit.data.workers import decoding_threads
@@ -170,8 +171,6 @@ def _hashed(pixels: Pixels) -> str:
 
 def _blocks(pixels: Pixels) -> Iterator[npt.NDArray[np.uint8]]:
     """All images in blocks (b, H, W, C), without a copy where they lie in memory in that order."""
-    from tqdm.auto import tqdm
-
     count, *shape = pixels.shape
     step = max(1, BLOCK_BYTES // max(1, int(np.prod(shape))))
     total = count * int(np.prod(shape))

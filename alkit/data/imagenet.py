@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tqdm.auto import tqdm
 
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
 from alkit.data.depth import scales_of
 from alkit.data.download import Archive, fetch_archives, find_or_bring
-from alkit.data.folder import Listing, count_listing, folders_in, load_listing, look_at, scan
+from alkit.data.folder import Listing, count_files, folders_in, load_listing, look_at, scan
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels
 from alkit.data.splits import split_kind
@@ -36,7 +37,7 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     OO4AL's folders `train_task12/` and `validation/` are understood too. `image_size` is 224 by default.
     `skip_broken` looks at every file's header once, which takes minutes.
     """
-    listing = scan_imagenet(root, "imagenet")
+    listing = scan_imagenet("imagenet", root)
     size, notes = options["image_size"] or 224, {}
     kept = np.arange(len(listing.names))
     # a JPEG has 8 bits: of the others the data set's scale has to be known
@@ -60,12 +61,7 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     return train, test
 
 
-def count_imagenet(root: Path | None, options: dict[str, Any]) -> Counts:
-    """Training and test images a class, from the files' names."""
-    return count_listing(scan_imagenet(root, "imagenet"), options)
-
-
-def scan_imagenet(root: Path | None, name: str) -> Listing:
+def scan_imagenet(name: str, root: Path | None) -> Listing:
     """The files in `root`, or in `root/name`; `DataError` that says how they should lie."""
     place = _place(root, name)
     if not _has_training(place):
@@ -121,8 +117,7 @@ def load_imagenet64(root: Path | None, options: dict[str, Any]) -> Pair:
     _check_side(options)
     folder = _place(root, "imagenet64")
     if not (folder / _TEST_PART).exists():
-        listing = scan_imagenet(folder, "imagenet64")
-        return load_listing("imagenet64", listing, options, "crop_flip", IMAGENET_STATISTICS, _SIDE)
+        return load_listing("imagenet64", scan_imagenet("imagenet64", folder), options, IMAGENET_STATISTICS, _SIDE)
     sets = []
     for split, files in (("train", _present(folder)), ("test", [folder / _TEST_PART])):
         place, manifest = cached(
@@ -143,7 +138,7 @@ def count_imagenet64(root: Path | None, options: dict[str, Any]) -> Counts:
     _check_side(options)
     folder = _place(root, "imagenet64")
     if not (folder / _TEST_PART).exists():
-        return count_listing(scan_imagenet(folder, "imagenet64"), options)
+        return count_files(partial(scan_imagenet, "imagenet64"), folder, options)
     train, test = (
         np.bincount(np.concatenate([_labels(file) for file in files]), minlength=1000).tolist()
         for files in (_present(folder), [folder / _TEST_PART])
@@ -182,8 +177,6 @@ def _labels(file: Path) -> npt.NDArray[np.int64]:
 
 def _write_npz(target: Path, files: list[Path]) -> dict[str, Any]:
     """Copy the images of npz files into one file of (n, 64, 64, 3), one after the other: each is 1.6 GB."""
-    from tqdm.auto import tqdm
-
     labels = [_labels(file) for file in files]
     total = sum(map(len, labels))
     out = create_pixels(target, (total, _SIDE, _SIDE, 3))
@@ -211,12 +204,7 @@ def load_caltech101(root: Path | None, options: dict[str, Any]) -> Pair:
 
     `image_size` is 64 by default.
     """
-    return load_listing("caltech101", _scan_caltech(root), options, "crop_flip", None, CALTECH_SIZE)
-
-
-def count_caltech101(root: Path | None, options: dict[str, Any]) -> Counts:
-    """Training and test images a class, from the files' names."""
-    return count_listing(_scan_caltech(root), options)
+    return load_listing("caltech101", scan_caltech(root), options, None, CALTECH_SIZE)
 
 
 def caltech_archives() -> list[Archive]:
@@ -232,7 +220,8 @@ def caltech_files(root: Path | None) -> list[Path]:
     return [path for path in candidates if path.is_dir()][:1]
 
 
-def _scan_caltech(root: Path | None) -> Listing:
+def scan_caltech(root: Path | None) -> Listing:
+    """The files of the classes, downloaded where they are missing; `DataError` where that cannot be."""
     base = data_folder(root).absolute()
     (archive,) = caltech_archives()
     bring = partial(_bring_caltech, base)

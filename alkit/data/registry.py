@@ -142,13 +142,15 @@ _ENTRIES = [
         "caltech101", "Caltech-101: photographs, 101 classes, split by seed", imagenet.load_caltech101,
         "https://data.caltech.edu/records/mzrjq-6wc02 (Fei-Fei et al., 2004)", "CC BY 4.0",
         shape=(3, imagenet.CALTECH_SIZE, imagenet.CALTECH_SIZE),
-        count=imagenet.count_caltech101, files=imagenet.caltech_files, archives=imagenet.caltech_archives,
+        count=partial(folder.count_files, imagenet.scan_caltech), files=imagenet.caltech_files,
+        archives=imagenet.caltech_archives,
     ),
     DatasetEntry(
         "imagenet", "ImageNet (ILSVRC 2012), decoded from files at 224×224", imagenet.load_imagenet,
         "https://image-net.org (Russakovsky et al., 2015)", "non-commercial research, by registration",
-        shape=(3, 224, 224), test_counts=(50,) * 1000, count=imagenet.count_imagenet,
-        known=(1_281_167, 1000), files=partial(imagenet.imagenet_files, "imagenet"),
+        shape=(3, 224, 224), test_counts=(50,) * 1000,
+        count=partial(folder.count_files, partial(imagenet.scan_imagenet, "imagenet")), known=(1_281_167, 1000),
+        files=partial(imagenet.imagenet_files, "imagenet"),
     ),
     DatasetEntry(
         "imagenet64", "ImageNet at 64×64, memory-mapped", imagenet.load_imagenet64,
@@ -158,7 +160,7 @@ _ENTRIES = [
     ),
     DatasetEntry(
         "folder", "your own images: train/CLASS/*.jpg and test/CLASS/*.jpg, or CLASS/*.jpg", folder.load_folder,
-        "yours", "", count=folder.count_folder, look=folder.shape_of_folder,
+        "yours", "", count=partial(folder.count_files, folder.scan_own), look=folder.shape_of_folder,
     ),
     DatasetEntry(
         "two_moons", "Two moons: points drawn as spots on 8×8 grey pictures", synthetic.load_two_moons,

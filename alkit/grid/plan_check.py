@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Container, Iterable
-from pathlib import Path
 
 from alkit.config import Experiment
 from alkit.data import Facts, facts_of
-from alkit.data.registry import get_entry
+from alkit.data.registry import get_entry, set_root
 from alkit.errors import AlkitError, DataError
 from alkit.errors.words import counted
 from alkit.grid import planning
@@ -64,9 +63,9 @@ def _decode_sample(experiment: Experiment) -> str | None:
     if get_entry(experiment.dataset).name != "folder":
         return None
     from alkit.data import decode
-    from alkit.data.folder import folder_root, scan
+    from alkit.data.folder import scan_own
 
-    listing = scan(folder_root(None if experiment.data_root is None else Path(experiment.data_root)))
+    listing = scan_own(set_root(experiment))
     paths = [listing.root / name for name in listing.names]
     chosen, broken = paths[:: max(1, -(-len(paths) // SAMPLE))], []
     for path in chosen:

@@ -6,13 +6,18 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import psutil
+from tqdm import tqdm
 
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.errors.words import aligned, counted
@@ -166,8 +171,6 @@ def _interrupt(*_: object) -> None:
 
 def stop(process: subprocess.Popen[bytes], gentle: bool = False) -> None:
     """End a process and everything that it started; `gentle` gives it 3 seconds to take back jobs from a cluster."""
-    import psutil
-
     if process.poll() is not None:
         return
     if gentle:
@@ -193,8 +196,6 @@ def watch(plan: planning.Plan, process: subprocess.Popen[bytes], until: float | 
 
     At `until` Snakemake is told to start no more; the runs that work stop by themselves.
     """
-    from tqdm import tqdm
-
     total = sum(run.epochs for run in plan.runs)
     done = {run.folder: run.epochs for run in plan.runs if run.finished}
     tty = sys.stderr.isatty()
@@ -303,8 +304,6 @@ def tail(path: Path, lines: int = TAIL) -> list[str]:
 
 def result_table(plan: planning.Plan) -> str:
     """Final accuracy and calibration error of every label, mean and deviation over its finished seeds."""
-    import statistics
-
     rows = [["method", "seeds", "labels", "accuracy %", "sd", "ECE"]]
     for label in plan.labels:
         last = [_last_cycle(run) for run in plan.runs if run.label == label and run.finished]
@@ -364,8 +363,6 @@ def _log_file(folder: Path, name: str | None = None) -> Path:
 
 def check_snakemake() -> None:
     """Refuse to begin without the programs that a grid needs."""
-    from importlib.util import find_spec
-
     if find_spec("snakemake") is None:
         raise ConfigError("alkit run needs Snakemake: pip install 'alkit[grid]'")
     for path in (planning.SNAKEFILE, planning.NOTEBOOKS):
