@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from alkit.data import ImageSet, from_arrays
-from alkit.data.sha256 import Sha256, sha256_of
+from alkit.data.identity import Sha256, sha256_of
 from alkit.strategies import TensorPool
 
 

@@ -24,7 +24,7 @@ from alkit.data.imageset import ImageSet, channel_statistics
 from alkit.data.pixels import MemmapPixels, TensorPixels, forget_mapped
 from alkit.errors import DataError
 from alkit.storage.files import sha256, write_json
-from alkit.storage.homes import cache_folder
+from alkit.storage.paths import cache_folder
 
 VERSION = 2
 IN_MEMORY_BYTES = 2 * 2**30

@@ -25,12 +25,12 @@ from PIL import Image
 
 from alkit.data.cache import cached, create_pixels, fingerprint_of
 from alkit.data.download import Archive, Package, by_hand, fetch_archives, find_or_bring
+from alkit.data.identity import Sha256, check
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import TensorPixels
-from alkit.data.sha256 import Sha256, check
 from alkit.data.splits import split_kind
 from alkit.errors import DataError
-from alkit.storage.homes import data_folder
+from alkit.storage.paths import data_folder
 
 STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -10,7 +10,7 @@ from pathlib import Path
 from alkit.data.download import attempt, by_hand, fetch_archives, fetch_package
 from alkit.data.registry import DATASETS, DatasetEntry, certainty, get_entry, load_dataset
 from alkit.errors import DataError
-from alkit.storage.homes import data_folder
+from alkit.storage.paths import data_folder
 
 
 def get(name: str, root: Path | None = None) -> str:

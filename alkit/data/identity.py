@@ -7,6 +7,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +48,7 @@ def digest(images: ImageSet) -> str:
 
 def fingerprint(train: ImageSet, test: ImageSet) -> str:
     """The hexadecimal SHA-256 of a pool and its test images: of their two digests as text, joined."""
-    return hashlib.sha256((digest(train) + digest(test)).encode()).hexdigest()
+    return _sha256((digest(train) + digest(test)).encode())
 
 
 def pixels_digest(images: ImageSet) -> str:
@@ -121,10 +123,39 @@ def _below(content: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+# --- named sets -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sha256:
+    """SHA-256 of the pixels, uint8 (N, H, W, C), and of the labels, uint8 (N,), of images in their published order."""
+
+    pixels: str
+    labels: str
+
+
+def sha256_of(array: npt.NDArray[np.generic]) -> str:
+    """The hexadecimal SHA-256 of an array's values as bytes, row by row."""
+    return _sha256(np.ascontiguousarray(array.astype(np.uint8, copy=False)).data)
+
+
+def check(
+    name: str, part: str, known: Sha256, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.generic], where: Path
+) -> None:
+    """Refuse images uint8 (N, H, W, C) or labels (N,) that are not those of the data set `name`, with a `DataError`."""
+    for what, wanted, found in (("pixels", known.pixels, pixels), ("labels", known.labels, labels)):
+        if (computed := sha256_of(found)) != wanted:
+            raise DataError(
+                f"{where}: not {name}: the SHA-256 of the {part} {what} is {computed}, expected {wanted}; "
+                "a copy with other pixels or labels (compressed, resized, in another order) is `dataset: folder`, "
+                "and compares with nothing published"
+            )
+
+
 # --- hashing --------------------------------------------------------------------------------------------------------
 
 
-def _sha256(content: bytes) -> str:
+def _sha256(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 

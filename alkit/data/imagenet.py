@@ -22,7 +22,7 @@ from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels
 from alkit.data.splits import split_kind
 from alkit.errors import ConfigError, DataError
-from alkit.storage.homes import data_folder
+from alkit.storage.paths import data_folder
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 Pair = tuple[ImageSet, ImageSet]

@@ -14,8 +14,8 @@ from alkit.config import DATA_OPTIONS, Experiment
 from alkit.data import cifar, folder, imagenet, imbalance, synthetic, torchvision_sets
 from alkit.data.download import Archive, Package
 from alkit.data.features import attach
+from alkit.data.identity import Sha256, sha256_of
 from alkit.data.imageset import ImageSet
-from alkit.data.sha256 import Sha256, sha256_of
 from alkit.errors import ConfigError, DataError, nearest
 
 Loader = Callable[[Path | None, dict[str, Any]], tuple[ImageSet, ImageSet]]

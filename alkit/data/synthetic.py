@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from alkit.data.identity import Sha256, check
 from alkit.data.imageset import ImageSet, from_arrays
 from alkit.data.imbalance import split
 from alkit.data.randomness import numpy_generator
-from alkit.data.sha256 import Sha256, check
 
 DIGITS_SHA256 = {
     "whole": Sha256(

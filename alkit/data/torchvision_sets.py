@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from alkit.data.download import Archive, fetch_archives, find_or_bring
+from alkit.data.identity import Sha256, check
 from alkit.data.imageset import ImageSet, from_arrays
-from alkit.data.sha256 import Sha256, check
 from alkit.errors import DataError
-from alkit.storage.homes import data_folder
+from alkit.storage.paths import data_folder
 
 CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 MNIST_STATISTICS = ((0.1307,), (0.3081,))

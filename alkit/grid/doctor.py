@@ -79,8 +79,7 @@ def _disk() -> str:
 
 
 def _cache() -> str:
-    from alkit.storage.homes import cache_folder
-    from alkit.storage.paths import why_not_writable
+    from alkit.storage.paths import cache_folder, why_not_writable
 
     folder = cache_folder()
     if (why := why_not_writable(folder)) is not None:

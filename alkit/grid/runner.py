@@ -292,13 +292,13 @@ def describe_failure(run: planning.GridRun, began: float = 0.0) -> list[str]:
     return [head, *(f"    | {line}" for line in more), f"    log: {source}"]
 
 
-def tail(path: Path, lines: int = TAIL) -> list[str]:
+def tail(path: Path) -> list[str]:
     """The last lines of a text file that are not empty."""
     with suppress(OSError):
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - 16_384))
             text = stream.read().decode(errors="replace")
-        return [one_line(line)[:300] for line in text.splitlines() if line.strip()][-lines:]
+        return [one_line(line)[:300] for line in text.splitlines() if line.strip()][-TAIL:]
     return []
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -68,11 +68,10 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def clean_temporary(folder: str | Path, keep: Callable[[Path], bool] = lambda _: False) -> None:
+def clean_temporary(folder: str | Path) -> None:
     """Remove what a killed `atomic_write` left in `folder`."""
     for leftover in Path(folder).glob(".*.tmp"):
-        if not keep(leftover):
-            leftover.unlink(missing_ok=True)
+        leftover.unlink(missing_ok=True)
 
 
 def take_lock(handle: IO[Any], patience: float) -> bool:

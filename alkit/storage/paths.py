@@ -1,9 +1,10 @@
-"""Paths that other processes are given: absolute, and in text that they can be written in."""
+"""Where things lie on this machine, and paths that other processes are given: absolute, in text that can be written."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,21 @@ def home() -> Path:
     """The home folder; the root where the system knows of none, as containers do it."""
     found = os.path.expanduser("~")
     return Path(found if found != "~" else "/")
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: `$ALKIT_CACHE`, or `alkit` in the system's cache folder."""
+    if os.environ.get("ALKIT_CACHE"):
+        return absolute(os.environ["ALKIT_CACHE"])
+    if sys.platform == "darwin":
+        return home() / "Library" / "Caches" / "alkit"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else home() / ".cache") / "alkit"  # relative is to be ignored, says XDG
+
+
+def data_folder(root: Path | None) -> Path:
+    """The folder that holds a data set: `root`, or `data` in the cache folder."""
+    return absolute(root) if root is not None else cache_folder() / "data"
 
 
 def why_not_writable(folder: Path) -> str | None:
@@ -73,8 +89,6 @@ def substitute_home() -> Iterator[None]:
     if os.path.expanduser("~") != "~" and why_not_writable(kept) is None:
         yield
         return
-    from alkit.storage.homes import cache_folder
-
     with tempfile.TemporaryDirectory(prefix="alkit-home-", ignore_cleanup_errors=True) as folder:
         ours = {"ALKIT_CACHE": str(cache_folder()), "XDG_CACHE_HOME": folder}
         for name in ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR"):

@@ -18,9 +18,9 @@ from test_data_folder import fill
 from test_data_sets import cifar_pixels, known_as_cifar10, no_network, own_cache, small_cifar  # noqa: F401 (fixtures)
 
 from alkit.data import cifar, load_dataset
-from alkit.data.sha256 import sha256_of
+from alkit.data.identity import sha256_of
 from alkit.errors import DataError
-from alkit.storage.homes import cache_folder
+from alkit.storage.paths import cache_folder
 
 COUNT = 20
 LABELS = np.arange(COUNT) % 10

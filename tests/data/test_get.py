@@ -18,7 +18,7 @@ from test_data_sets import known_as_cifar10, own_cache  # noqa: F401 (a fixture)
 from alkit import cli
 from alkit.data import DATASETS, cifar, download, load_dataset
 from alkit.data.download import Archive, Package, fetch
-from alkit.storage.homes import data_folder
+from alkit.storage.paths import data_folder
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -18,7 +18,7 @@ from test_data_folder import fill, imagenet_like, own_cache, picture  # noqa: F4
 
 from alkit.data import load_dataset, workers
 from alkit.errors import DataError
-from alkit.storage.homes import cache_folder
+from alkit.storage.paths import cache_folder
 
 
 @pytest.fixture

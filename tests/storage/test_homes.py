@@ -22,8 +22,7 @@ from alkit.errors import CheckpointError
 from alkit.grid import doctor
 from alkit.grid.execute import execute
 from alkit.records import load_runs
-from alkit.storage.homes import cache_folder
-from alkit.storage.paths import home, name_user, substitute_home, why_not_writable
+from alkit.storage.paths import cache_folder, home, name_user, substitute_home, why_not_writable
 
 UNWRITABLE = "/proc/no/home"
 

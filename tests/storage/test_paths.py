@@ -23,7 +23,7 @@ from alkit.grid import planning, runner
 from alkit.records import load_runs, read_run
 from alkit.storage.checkpoint_files import find_checkpoints
 from alkit.storage.files import atomic_write
-from alkit.storage.homes import cache_folder, data_folder
+from alkit.storage.paths import cache_folder, data_folder
 
 ODD = """jürgen's {x} "a\\b" $HOME; touch y #%s {"""
 SMALL = {"pool_size": 200, "test_size": 60}
