@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from alkit.errors import AlkitError, ConfigError
@@ -46,14 +47,6 @@ def import_own(name: str) -> None:
     except AlkitError as error:
         raise ConfigError(f"strategies: {name}: {error}") from None
     except Exception as error:  # whatever its code does
-        raise ConfigError(f"strategies: {name}: {type(error).__name__}: {error}{_where(error)}") from None
-
-
-def _where(error: BaseException) -> str:
-    """The line of the module that failed, where the traceback tells."""
-    if isinstance(error, SyntaxError):  # its text says so
-        return ""
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return "" if last is None else f" ({last.tb_frame.f_code.co_filename}, line {last.tb_lineno})"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"  # its text says so
+        raise ConfigError(f"strategies: {name}: {type(error).__name__}: {error}{where}") from None

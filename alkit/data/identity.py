@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,23 +193,17 @@ def _of_pixels(pixels: Pixels) -> str:
 
 
 def _hashed(pixels: Pixels) -> str:
-    found = hashlib.sha256()
-    for block in _blocks(pixels):
-        found.update(np.ascontiguousarray(block).data)
-    return found.hexdigest()
-
-
-def _blocks(pixels: Pixels) -> Iterator[npt.NDArray[np.uint8]]:
-    """All images in blocks (b, H, W, C), without a copy where they lie in memory in that order."""
+    """SHA-256 of uint8 (N, H, W, C), a block at a time; what lies in memory in that order is not copied."""
     count, *shape = pixels.shape
-    step = max(1, BLOCK_BYTES // max(1, int(np.prod(shape))))
-    total = count * int(np.prod(shape))
-    with tqdm(total=count, desc="knowing the images", unit="image", disable=total < 2**31, mininterval=2) as bar:
+    size, found = int(np.prod(shape)), hashlib.sha256()
+    step = max(1, BLOCK_BYTES // max(1, size))
+    with tqdm(total=count, desc="knowing the images", unit="image", disable=count * size < 2**31, mininterval=2) as bar:
         for start in range(0, count, step):
-            chosen = slice(start, min(count, start + step))
-            block = (
-                pixels.images[chosen] if isinstance(pixels, TensorPixels)
-                else pixels.take(torch.arange(chosen.start, chosen.stop))
-            )  # fmt: skip
-            yield block.permute(0, 2, 3, 1).cpu().numpy()
+            stop = min(count, start + step)
+            if isinstance(pixels, TensorPixels):
+                block = pixels.images[start:stop]
+            else:
+                block = pixels.take(torch.arange(start, stop))
+            found.update(np.ascontiguousarray(block.permute(0, 2, 3, 1).cpu().numpy()).data)
             bar.update(len(block))
+    return found.hexdigest()

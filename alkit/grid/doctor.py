@@ -10,13 +10,10 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from alkit.errors import AlkitError
 from alkit.errors.words import counted
 
 Check = Callable[[], str]
-
-
-class ProblemError(Exception):
-    """What is wrong, and what would mend it."""
 
 
 def examine() -> int:
@@ -25,7 +22,7 @@ def examine() -> int:
     for name, check in CHECKS.items():
         try:
             mark, text = "ok", check()
-        except ProblemError as problem:
+        except AlkitError as problem:
             mark, text, status = "!!", str(problem), 1
         print(f"{mark}  {name:10}  {text}")
     return status
@@ -41,9 +38,7 @@ def _packages() -> str:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            raise ProblemError(
-                f"{name} is not installed; `make demo` or pip install 'alkit[grid]' installs it"
-            ) from None
+            raise AlkitError(f"{name} is not installed; `make demo` or pip install 'alkit[grid]' installs it") from None
     return ", ".join(found)
 
 
@@ -74,7 +69,7 @@ def _bfloat16() -> str:
 def _disk() -> str:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     if free < 1:
-        raise ProblemError(f"{free:.2f} GiB free in {Path.cwd()}: runs keep checkpoints and need more")
+        raise AlkitError(f"{free:.2f} GiB free in {Path.cwd()}: runs keep checkpoints and need more")
     return f"{free:.0f} GiB free in {Path.cwd()}"
 
 
@@ -83,7 +78,7 @@ def _cache() -> str:
 
     folder = cache_folder()
     if (why := why_not_writable(folder)) is not None:
-        raise ProblemError(
+        raise AlkitError(
             f"{folder}: cannot be written ({why}); data sets are downloaded and decoded there: set ALKIT_CACHE to a "
             "folder that can be"
         )
@@ -96,7 +91,7 @@ def _kernel() -> str:
     try:
         spec = KernelSpecManager().get_kernel_spec("python3")
     except NoSuchKernel:
-        raise ProblemError("no Jupyter kernel python3: pip install ipykernel") from None
+        raise AlkitError("no Jupyter kernel python3: pip install ipykernel") from None
     program = Path(spec.argv[0])
     if program.is_absolute() and Path(shutil.which(program) or program).parent != Path(sys.executable).parent:
         return f"python3 is {program}: JupyterLab may use that one; alkit run uses {sys.executable}"
@@ -108,7 +103,7 @@ def _notebooks() -> str:
 
     for path in (NOTEBOOKS / "methods", SNAKEFILE):
         if not path.exists():
-            raise ProblemError(f"{path}: not there; `alkit run` needs the repository, not the package alone")
+            raise AlkitError(f"{path}: not there; `alkit run` needs the repository, not the package alone")
     return f"{len(list((NOTEBOOKS / 'methods').glob('*.ipynb')))} methods in {NOTEBOOKS}"
 
 
