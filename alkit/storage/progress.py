@@ -57,8 +57,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def is_alive(progress: dict[str, Any], now: float) -> bool:
     """Whether the process that wrote `progress` is still at work: by its id here, by its silence elsewhere."""
     pid = progress.get("pid")
-    known = progress.get("host") == platform.node() and isinstance(pid, int) and pid > 0
-    if known and not (pid < 2**31 and psutil.pid_exists(pid)):
+    here = progress.get("host") == platform.node()
+    if here and isinstance(pid, int) and pid > 0 and not (pid < 2**31 and psutil.pid_exists(pid)):
         return False
     return now - seconds(progress.get("updated")) < SILENCE
 
