@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from alkit.config import Experiment
 from alkit.errors import AlkitError
 from alkit.errors.words import aligned, counted, duration
 from alkit.errors.words import size as bytes_text
@@ -67,8 +66,8 @@ class Need:
 def needs_of(plan: planning.Plan, again: set[str], here: bool) -> tuple[dict[str, Need], str]:
     """What the runs to do need, by label, and a line if that cannot be told; `PRETEXT` is what they wait for.
 
-    From a finished run of the label where there is one, by epochs times labels; else, where the runs are made `here`,
-    from a few training steps. A run's own processor or GPU is meant, so that several at once need less.
+    From a finished run of the label where there is one; else, where the runs are made `here`, from a few training
+    steps. A run's own processor or GPU is meant, so that several at once need less.
     """
     from alkit.grid.estimate import Rates
 
@@ -79,7 +78,7 @@ def needs_of(plan: planning.Plan, again: set[str], here: bool) -> tuple[dict[str
             runs = [run for run in left if run.label == label]
             first = runs[0].experiment
             if label in finished:
-                hours, size = (work(first) * each for each in finished[label])
+                hours, size = finished[label]
             elif here:
                 seconds, size = rates.of_run(first)
                 hours = seconds / 3600
@@ -130,19 +129,13 @@ def table(plan: planning.Plan, again: set[str], needs: dict[str, Need]) -> str:
     return aligned(rows, right=range(1, 8))
 
 
-def work(experiment: Experiment) -> float:
-    """Images that a run trains on, each as often as it does; a whole pool counts as the last cycle would."""
-    cycles = range(experiment.cycle_count)
-    return float(sum(experiment.initial + cycle * experiment.budget for cycle in cycles) * experiment.epochs)
-
-
 def cost_of(run: planning.GridRun) -> tuple[float, float] | None:
-    """Hours and bytes a trained image of a finished run; None where its record does not tell."""
+    """Hours and bytes of a finished run; None where its record does not tell."""
     cycles: Any = read_mapping(run.folder / "result.json").get("cycles")
     try:
         seconds = sum(sum(cycle["seconds"].values()) for cycle in cycles)
         size = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-        return seconds / 3600 / work(run.experiment), size / work(run.experiment)
+        return seconds / 3600, size
     except (TypeError, KeyError, AttributeError, OSError):
         return None
 

@@ -146,9 +146,8 @@ def test_a_finished_run_tells_more_than_timed_steps(
     write_run(plan.runs[0].folder, plan.runs[0].experiment, arrays=False)
     cost = dry_run.cost_of(plan.runs[0])
     assert cost is not None
-    assert dry_run.work(plan.runs[0].experiment) == 100, "20 labels, then 30, two epochs each"
     needs, _ = dry_run.needs_of(plan, set(), here=True)
-    assert needs["random"] == dry_run.Need(9, 100 * cost[0], 100 * cost[1])
+    assert needs["random"] == dry_run.Need(9, *cost)
     assert needs["margin"].hours > 50, "no run of it has finished: by steps"
     rows = rows_of(dry_run.table(plan, set(), needs))
     assert (rows["random"][1:3], rows["margin"][1:3]) == (["1", "9"], ["0", "10"])
