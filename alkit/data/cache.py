@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 
 from alkit.data.imageset import ImageSet, channel_statistics
-from alkit.data.pixels import MemmapPixels, TensorPixels, forget_mapped
+from alkit.data.pixels import MemmapPixels, TensorPixels
 from alkit.errors import DataError
 from alkit.storage.files import sha256, write_json
 from alkit.storage.paths import cache_folder
@@ -59,7 +59,6 @@ def _build(folder: Path, params: dict[str, Any], fingerprint: str, write: Write)
     for leftover in (folder, building):
         if leftover.exists():
             shutil.rmtree(leftover)
-    forget_mapped()
     building.mkdir()
     try:
         manifest = write(building)

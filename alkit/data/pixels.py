@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -91,18 +91,20 @@ class MemmapPixels:
         count, height, width, channels = self.file_shape
         return (count if self.rows is None else len(self.rows)), channels, height, width
 
-    @property
+    @cached_property
     def array(self) -> npt.NDArray[np.uint8]:
         """The whole file, mapped: (n, H, W, C)."""
-        return _mapped(self.path, self.file_shape)
+        array = np.memmap(self.path, np.uint8, "r", shape=self.file_shape)
+        if _CAN_ADVISE and isinstance(array.base, mmap.mmap):
+            array.base.madvise(mmap.MADV_RANDOM)  # else each image brings in ten times its size of neighbours
+        return array
 
     def take(self, indices: Tensor, crops: Tensor | None = None) -> Tensor:
         chosen = indices.cpu().numpy()
         if self.rows is not None:
             chosen = self.rows[chosen]
-        array = self.array
-        _ask_for(array, chosen)
-        return torch.from_numpy(array[chosen]).permute(0, 3, 1, 2)
+        _ask_for(self.array, chosen)
+        return torch.from_numpy(self.array[chosen]).permute(0, 3, 1, 2)
 
     def to(self, device: torch.device) -> MemmapPixels:
         return self
@@ -110,14 +112,6 @@ class MemmapPixels:
     def select(self, indices: Tensor) -> MemmapPixels:
         chosen = indices.cpu().numpy()
         return replace(self, rows=chosen if self.rows is None else self.rows[chosen])
-
-
-@lru_cache(maxsize=16)
-def _mapped(path: Path, shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
-    array = np.memmap(path, np.uint8, "r", shape=shape)
-    if _CAN_ADVISE and isinstance(array.base, mmap.mmap):
-        array.base.madvise(mmap.MADV_RANDOM)  # else each image brings in ten times its size of neighbours
-    return array
 
 
 def _ask_for(array: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
@@ -131,11 +125,6 @@ def _ask_for(array: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
     ends = (ordered[np.append(cuts, -1)] + 1) * size
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         array.base.madvise(mmap.MADV_WILLNEED, start, end - start)
-
-
-def forget_mapped() -> None:
-    """Open mapped files anew when they are next asked for: one of them is being made again."""
-    _mapped.cache_clear()
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,8 @@ def run_notebook(arguments: argparse.Namespace) -> int:
         error = {"cell": None, "error": f"the notebook ended without leaving {arguments.product}"}
     if error is not None:
         print(f"\n{error['error']}", file=sys.stderr)
-        _leave(failure, error)
+        with suppress(OSError):  # a full disk is reported by what is printed
+            write_json(failure, error | {"time": time.time()})
     return int(not done)
 
 
@@ -100,11 +101,6 @@ def _cell_name(log: str, index: int | None) -> str | None:
         place = sum(not added(cell, "injected-parameters") for cell in cells[: index + 1])
         return f"{place}, {cells[index].get('id', 'no id')}"
     return None if index is None else str(index + 1)
-
-
-def _leave(path: Path, error: dict[str, Any]) -> None:
-    with suppress(OSError):  # a full disk is reported by what is printed
-        write_json(path, error | {"time": time.time()})
 
 
 def main() -> int:
