@@ -151,24 +151,20 @@ def by_hand(folder: Path, archives: Sequence[Archive], package: Package | None =
     return f"by hand: download {' and '.join(ways)}{other}"
 
 
-def find_or_bring(what: str, folder: Path, find: Callable[[], Found], bring: Callable[[], None]) -> tuple[Found, str]:
-    """What `find` finds in `folder`, after a download where it finds nothing at first; and why that brought nothing.
+def find_or_bring(what: str, folder: Path, find: Callable[[], Found], bring: Callable[[], object]) -> tuple[Found, str]:
+    """What `find` finds, after a download into `folder` where it finds nothing at first; and what went wrong with that.
 
-    `what` is the archive or set that is brought: the same for all sets that are made of it.
+    One process at a time does `bring`; `what` is the archive or set that is brought, the same for all sets that are
+    made of it.
     """
     if found := find():
         return found, ""
-    reason = attempt(what, folder, bring, lambda: bool(find()))
-    return find(), reason
-
-
-def attempt(what: str, folder: Path, bring: Callable[[], None], here: Callable[[], bool]) -> str:
-    """Do `bring`, one process at a time, unless the files are `here` by then; what went wrong, or an empty string."""
+    reason = ""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{what}.lock"):
-            if not here():
+            if not find():
                 bring()
     except (OSError, RuntimeError, EOFError) as error:  # no network, no space, a checksum that differs, half an archive
-        return " ".join(str(error).split())[:160]
-    return ""
+        reason = " ".join(str(error).split())[:160]
+    return find(), reason

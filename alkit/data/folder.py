@@ -175,16 +175,7 @@ def load_listing(
     if gone:
         lost = listing.class_names[gone[0]]
         raise DataError(f"{listing.root}: no file of the class '{lost}' can be read as an image")
-    notes: dict[str, Any] = {"image_size": manifest["shape"][1]}
-    if manifest["scale"]:
-        notes["bit_depth"] = manifest["scale"]
-    if listing.unused:
-        notes["folders_not_used"] = list(map(as_text, listing.unused))
-    if broken:
-        notes |= {
-            "files_skipped": len(broken),
-            "skipped": [as_text(listing.names[place]) for place, _ in broken[:_NAMED]],
-        }
+    notes = {"image_size": manifest["shape"][1]} | notes_of(listing, [place for place, _ in broken], manifest["scale"])
     whole = ImageSet(
         name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]),
         tuple(map(as_text, listing.class_names)), (0.0,), (1.0,), "crop_flip", notes,
@@ -192,6 +183,17 @@ def load_listing(
     train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
     mean, std = statistics or statistics_of(train)
     return replace(train, mean=mean, std=std), replace(test, mean=mean, std=std)
+
+
+def notes_of(listing: Listing, broken: Sequence[int], scale: str) -> dict[str, Any]:
+    """What a record says of a listing: the scale of deep images, folders left aside, files skipped (their places)."""
+    notes: dict[str, Any] = {"bit_depth": scale} if scale else {}
+    if listing.unused:
+        notes["folders_not_used"] = list(map(as_text, listing.unused))
+    if broken:
+        skipped = [as_text(listing.names[place]) for place in broken[:_NAMED]]
+        notes |= {"files_skipped": len(broken), "skipped": skipped}
+    return notes
 
 
 def _advice(message: str) -> str:

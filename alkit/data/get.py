@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from alkit.data.download import attempt, by_hand, fetch_archives, fetch_package
+from alkit.data.download import by_hand, fetch_archives, fetch_package, find_or_bring
 from alkit.data.registry import DATASETS, DatasetEntry, certainty, get_entry, load_dataset
 from alkit.errors import DataError
 from alkit.storage.paths import data_folder
@@ -47,8 +47,8 @@ def _bring(entry: DatasetEntry, root: Path | None) -> None:
     }
     reasons = []
     for way, bring in ways.items():
-        reason = attempt(archives[0].name, folder, bring, lambda: bool(entry.files(root)))
-        if entry.files(root):
+        found, reason = find_or_bring(archives[0].name, folder, partial(entry.files, root), bring)
+        if found:
             return
         reasons.append(f"{way}: {reason}")
         print(f"{entry.name}: {reasons[-1]}", file=sys.stderr)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
 from alkit.data.depth import scales_of
 from alkit.data.download import Archive, fetch_archives, find_or_bring
-from alkit.data.folder import Listing, count_files, folders_in, load_listing, look_at, scan
+from alkit.data.folder import Listing, count_files, folders_in, load_listing, look_at, notes_of, scan
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels
 from alkit.data.splits import split_kind
@@ -38,24 +38,18 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     `skip_broken` looks at every file's header once, which takes minutes.
     """
     listing = scan_imagenet("imagenet", root)
-    size, notes = options["image_size"] or 224, {}
+    size = options["image_size"] or 224
     kept = np.arange(len(listing.names))
     # a JPEG has 8 bits: of the others the data set's scale has to be known
     looked = kept if options["skip_broken"] else [p for p in kept if not _is_jpeg(listing.names[p])]
     looks, broken = look_at([f"{listing.root}/{listing.names[place]}" for place in looked], options["skip_broken"])
-    if broken:
-        gone = [looked[place] for place in broken]
-        kept = np.setdiff1d(kept, gone)
-        notes = {"files_skipped": len(gone), "skipped": [listing.names[place] for place in gone[:20]]}
+    gone = [int(looked[place]) for place in broken]
+    kept = np.setdiff1d(kept, gone)
     scales = scales_of(look.span for look in looks.values() if look.span is not None)
-    if str(scales):
-        notes["bit_depth"] = str(scales)
-    if listing.unused:
-        notes["folders_not_used"] = list(listing.unused)
     names = np.array([os.fsencode(name) for name in listing.names])[kept]
     whole = ImageSet(
         "imagenet", FilePixels(listing.root, names, size, scales=scales), torch.from_numpy(listing.labels[kept]),
-        listing.class_names, *IMAGENET_STATISTICS, "resized_crop_flip", notes,
+        listing.class_names, *IMAGENET_STATISTICS, "resized_crop_flip", notes_of(listing, gone, str(scales)),
     )  # fmt: skip
     train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
     return train, test
