@@ -14,7 +14,6 @@ from alkit.errors import CheckpointError, ConfigError
 _LAYOUT = re.compile(r"Init(?P<initial>\d+)_S(?P<subset>\d+)_B(?P<budget>\d+)")
 _SEED = re.compile(r"(?:^|[/_.-])seed[-_]?(\d+)(?=[/_.-])", re.IGNORECASE)
 _CYCLE = re.compile(r"cycle[-_]?(\d+)", re.IGNORECASE)
-_PARTS = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^]]*\]|\{\w*\}|[^*?[{]+|.")
 
 
 @dataclass(frozen=True)
@@ -125,29 +124,15 @@ def _labelled_apart(files: list[CheckpointFile]) -> list[CheckpointFile]:
 
 
 def _regex(pattern: str) -> str:
-    """The pattern as a regular expression with the groups `seed` and `cycle`; a second `{seed}` is the same number."""
-    found: list[str] = []
-    for part in _PARTS.findall(pattern):
-        if part.startswith("{") and len(part) > 2:
-            name = part[1:-1]
-            if name not in ("seed", "cycle"):
-                raise ConfigError(f"pattern: {part} is not known; expected {{seed}} or {{cycle}}")
-            group = f"(?P<{name}>\\d+)"
-            found.append(f"(?P={name})" if group in found else group)
-        elif part == "**/":
-            found.append("(?:.*/)?")
-        elif part.startswith("*") or part == "{}":
-            found.append("[^/]*")
-        elif part == "?":
-            found.append("[^/]")
-        elif part.startswith("[") and len(part) > 1:
-            negated = part.startswith("[!")
-            inner = part[1 + negated : -1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^")
-            found.append(f"[{'^' * negated}{inner}]")
-        else:
-            found.append(re.escape(part))
-    try:
-        re.compile("".join(found))
-    except re.error:
-        raise ConfigError(f"pattern: {pattern}: does not parse as a glob") from None
-    return "".join(found)
+    """The pattern as a regular expression with the groups `seed` and `cycle`; a second `{seed}` is the same number.
+
+    It reads the names that `glob` found, so a sign that `[…]` has let through is any sign here.
+    """
+    for name in re.findall(r"\{(\w+)\}", pattern):
+        if name not in ("seed", "cycle"):
+            raise ConfigError(f"pattern: {{{name}}} is not known; expected {{seed}} or {{cycle}}")
+    found = re.escape(re.sub(r"\[!?\]?[^]]*\]", "?", pattern))
+    for name in ("seed", "cycle"):
+        found = found.replace(rf"\{{{name}\}}", rf"(?P<{name}>\d+)", 1).replace(rf"\{{{name}\}}", f"(?P={name})")
+    found = found.replace(r"\?", "[^/]").replace(r"\*\*/", "(?:.*/)?")
+    return re.sub(r"(\\\*)+|\\\{\\\}", "[^/]*", found)
