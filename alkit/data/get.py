@@ -71,9 +71,9 @@ def listing() -> str:
 
 def _here(entry: DatasetEntry) -> tuple[str, str]:
     """Whether the set can be used without a download, and the size of its files."""
-    if not entry.files(None):
-        return ("made as needed", "") if entry.archives is None and entry.known is None else ("no", "")
     found = entry.files(None)
+    if not found:
+        return ("made as needed", "") if entry.archives is None and entry.known is None else ("no", "")
     if any(path.is_dir() for path in found):
         return "yes", "a folder"
     return "yes", _size(sum(path.stat().st_size for path in found))

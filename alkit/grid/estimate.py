@@ -15,6 +15,7 @@ import torch
 
 from alkit.config import Experiment
 from alkit.data import Facts, facts_of, from_arrays
+from alkit.grid.planning import data_key
 from alkit.models import build_network
 from alkit.models.vaal import VAE
 from alkit.objectives import objective_of
@@ -97,7 +98,7 @@ class Rates:
         return START + self._seconds(experiment, work, facts), work.disk
 
     def _facts_of(self, experiment: Experiment) -> Facts:
-        key = f"{experiment.data_root} {experiment.data_options()} {experiment.dataset} {experiment.features}"
+        key = data_key(experiment)
         if key not in self._facts:
             self._facts[key] = facts_of(experiment)
         return self._facts[key]

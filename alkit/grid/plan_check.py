@@ -33,7 +33,7 @@ def check_plan(
     runs = [run for run in plan.runs if not run.finished or run.label in again]
     for run in runs:
         experiment = run.experiment
-        key = json.dumps([experiment.data_root, experiment.features, planning.data_of(experiment)], sort_keys=True)
+        key = planning.data_key(experiment)
         try:
             if here:
                 choose_device(experiment.device)

@@ -6,6 +6,7 @@ process reads it.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -164,6 +165,11 @@ def whole_study(study: Study, methods: list[str], seeds: list[int]) -> Study:
 def data_of(experiment: Experiment) -> list[Any]:
     """What decides which images of a folder an experiment has, wherever the folder is."""
     return [experiment.dataset, experiment.data_options(), experiment.quirk("imbalance_step")]
+
+
+def data_key(experiment: Experiment) -> str:
+    """A text that experiments with the same images and features share."""
+    return json.dumps([experiment.data_root, experiment.features, data_of(experiment)], sort_keys=True)
 
 
 def grid_run(study: Study, label: str, seed: int, folder: Path) -> GridRun:

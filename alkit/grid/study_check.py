@@ -6,7 +6,6 @@ heavy; the images of now are looked at once a study, and only where a run has be
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -170,7 +169,7 @@ class _Now:
         self._known: dict[str, Images | None] = {}
 
     def __call__(self, experiment: Experiment) -> Images | None:
-        key = json.dumps([experiment.data_root, planning.data_of(experiment)], sort_keys=True)
+        key = planning.data_key(experiment)
         if self._images_of is not None and key not in self._known:
             self._known[key] = self._images_of(experiment)
         return self._known.get(key)
