@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
 import tarfile
 import zlib
@@ -28,7 +27,7 @@ from alkit.data.download import Archive, Package, by_hand, fetch_archives, find_
 from alkit.data.identity import Sha256, check
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import TensorPixels
-from alkit.data.splits import split_kind
+from alkit.data.splits import training_folder
 from alkit.errors import DataError
 from alkit.storage.paths import data_folder
 
@@ -155,14 +154,11 @@ def find(root: Path) -> Source | None:
 
 
 def _source(root: Path) -> Source:
-    if find(root) is None and root.is_dir():
-        with os.scandir(root) as entries:
-            folder = next((each.name for each in entries if each.is_dir() and split_kind(each.name) == "train"), None)
-        if folder is not None:
-            raise DataError(
-                f"{root}: holds {folder}/, a folder of images, and none of CIFAR-10's own files; a copy as single "
-                "images is `dataset: folder`, and compares with nothing published"
-            )
+    if find(root) is None and (folder := training_folder(root)):
+        raise DataError(
+            f"{root}: holds {folder.name}/, a folder of images, and none of CIFAR-10's own files; a copy as single "
+            "images is `dataset: folder`, and compares with nothing published"
+        )
     source, reason = find_or_bring(_ARCHIVE, root, partial(find, root), lambda: fetch_archives(archives(), root))
     if source is None:
         raise DataError(

@@ -19,7 +19,7 @@ from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of, s
 from alkit.data.depth import Span, scales_of
 from alkit.data.imageset import ImageSet
 from alkit.data.imbalance import split
-from alkit.data.splits import find_splits
+from alkit.data.splits import find_splits, folders_in
 from alkit.errors import ConfigError, DataError
 from alkit.errors.words import as_text
 from alkit.storage.paths import absolute
@@ -27,7 +27,6 @@ from alkit.storage.paths import absolute
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = 64
 _IGNORED = {"thumbs.db", "desktop.ini"}
-_IGNORED_FOLDERS = {"__macosx", "@eadir"}
 _NAMED = 20  # skipped files that a record names
 
 
@@ -81,13 +80,6 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
         names, labels = names + more, labels + their_labels
     unused = tuple(folder.name for folder in splits.unused) if splits else ()
     return Listing(root, names, np.array(labels, np.int64), tuple(classes), held_out, unused)
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """The folders in `folder` by name, without hidden ones and what file managers leave."""
-    with os.scandir(folder) as entries:
-        names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
-    return [folder / name for name in sorted(names) if name.lower() not in _IGNORED_FOLDERS]
 
 
 def _list_classes(root: Path, folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int]]:

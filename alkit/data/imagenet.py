@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 from alkit.data.cache import cached, create_pixels, fingerprint_of, pixels_of
 from alkit.data.depth import scales_of
 from alkit.data.download import Archive, fetch_archives, find_or_bring
-from alkit.data.folder import Listing, count_files, folders_in, load_listing, look_at, notes_of, scan
+from alkit.data.folder import Listing, count_files, load_listing, look_at, notes_of, scan
 from alkit.data.imageset import ImageSet
 from alkit.data.pixels import FilePixels
-from alkit.data.splits import split_kind
+from alkit.data.splits import training_folder
 from alkit.errors import ConfigError, DataError
 from alkit.storage.paths import data_folder
 
@@ -58,7 +58,7 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
 def scan_imagenet(name: str, root: Path | None) -> Listing:
     """The files in `root`, or in `root/name`; `DataError` that says how they should lie."""
     place = _place(root, name)
-    if not _has_training(place):
+    if training_folder(place) is None:
         files = f"{_TRAIN_PARTS[0]} to {_TRAIN_PARTS[-1]} and {_TEST_PART}, or " if name == "imagenet64" else ""
         raise DataError(
             f"{place}: no {name} here; expected {files}train/CLASS/*.JPEG and val/CLASS/*.JPEG (or train_task12/ and "
@@ -84,11 +84,7 @@ def imagenet_files(name: str, root: Path | None) -> list[Path]:
     base = data_folder(root).absolute()
     places = [base / name] if root is None else [base / name, base]
     parts = name == "imagenet64"
-    return [place for place in places if _has_training(place) or (parts and (place / _TEST_PART).exists())][:1]
-
-
-def _has_training(place: Path) -> bool:
-    return place.is_dir() and any(split_kind(folder.name) == "train" for folder in folders_in(place))
+    return [place for place in places if training_folder(place) or (parts and (place / _TEST_PART).exists())][:1]
 
 
 def _is_jpeg(name: str) -> bool:

@@ -17,6 +17,7 @@ _WORDS = {
 }
 _KIND = {word: kind for kind, words in _WORDS.items() for word in words}
 _ENDINGS = re.compile(r"[-_ .]*(set|data|dataset|split|images|imgs|folder|dir)$")
+_IGNORED_FOLDERS = {"__macosx", "@eadir"}
 _EXPECTED = "expected train/CLASS/*.jpg and test/CLASS/*.jpg (or validation/) in it, or CLASS/*.jpg"
 
 
@@ -38,7 +39,7 @@ def find_splits(root: Path, folders: Sequence[Path]) -> Splits | None:
     and cannot be taken as one.
     """
     kinds = {folder: kind for folder in folders if (kind := split_kind(folder.name)) is not None}
-    deep = {folder for folder in kinds if _has_folders(folder)}
+    deep = {folder for folder in kinds if folders_in(folder)}
     trains = [folder for folder in kinds if kinds[folder] == "train" and folder in deep]
     held = [folder for folder in kinds if kinds[folder] in ("test", "validation")]
     alike = [folder for folder in kinds if kinds[folder] == "alike"]
@@ -61,9 +62,11 @@ def find_splits(root: Path, folders: Sequence[Path]) -> Splits | None:
     return Splits(trains[0], held[0] if held else None, tuple(held[1:]))
 
 
-def _has_folders(folder: Path) -> bool:
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in `folder` by name, without hidden ones and what file managers leave."""
     with os.scandir(folder) as entries:
-        return any(each.is_dir() and not each.name.startswith(".") for each in entries)
+        names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
+    return [folder / name for name in sorted(names) if name.lower() not in _IGNORED_FOLDERS]
 
 
 def split_kind(name: str) -> str | None:
@@ -74,3 +77,9 @@ def split_kind(name: str) -> str | None:
             return _KIND[stem]
     parts = re.findall(r"[A-Z]*[a-z]+|[A-Z]+", name)  # seg_train, train2017, MyTest
     return "alike" if any(part.lower() in _KIND for part in parts) else None
+
+
+def training_folder(root: Path) -> Path | None:
+    """The folder in `root` that is called as training images are; None where there is none."""
+    folders = folders_in(root) if root.is_dir() else []
+    return next((folder for folder in folders if split_kind(folder.name) == "train"), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,11 +121,12 @@ def table(plan: planning.Plan, again: set[str], needs: dict[str, Need]) -> str:
         labels = (
             "all" if first.row.whole_pool else f"{first.initial:,} to {last:,}" if last > first.initial else f"{last:,}"
         )
+        known = [needs[label]] if label in needs else []
         rows.append([label, str(sum(run.label == label for run in plan.runs) - count), str(count),
-                     str(first.cycle_count), labels, str(first.epochs), *_shown(needs.get(label))])  # fmt: skip
+                     str(first.cycle_count), labels, str(first.epochs), *_shown(known)])  # fmt: skip
     if PRETEXT in needs:
-        rows.append([PRETEXT, "", str(needs[PRETEXT].runs), "", "", "", *_shown(needs[PRETEXT])])
-    rows.append(["together", str(len(plan.runs) - len(left)), str(len(left)), "", "", "", *_sum(needs)])
+        rows.append([PRETEXT, "", str(needs[PRETEXT].runs), "", "", "", *_shown([needs[PRETEXT]])])
+    rows.append(["together", str(len(plan.runs) - len(left)), str(len(left)), "", "", "", *_shown(needs.values())])
     return aligned(rows, right=range(1, 8))
 
 
@@ -140,12 +141,9 @@ def cost_of(run: planning.GridRun) -> tuple[float, float] | None:
         return None
 
 
-def _shown(need: Need | None) -> list[str]:
-    return ["", ""] if need is None else [duration(need.runs * need.hours), bytes_text(need.runs * need.size)]
-
-
-def _sum(needs: dict[str, Need]) -> list[str]:
+def _shown(needs: Collection[Need]) -> list[str]:
+    """Time and disk of all these; nothing where nothing is known."""
     if not needs:
         return ["", ""]
-    hours, size = (sum(need.runs * getattr(need, name) for need in needs.values()) for name in ("hours", "size"))
+    hours, size = (sum(need.runs * getattr(need, name) for need in needs) for name in ("hours", "size"))
     return [duration(hours), bytes_text(size)]
