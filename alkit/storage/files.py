@@ -85,6 +85,6 @@ def take_lock(handle: IO[Any], patience: float) -> bool:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except OSError:
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 return False
             time.sleep(0.1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from alkit.storage.files import take_lock
 
 _LOCK, _NEW = ".lock", ".new-"
 
@@ -25,8 +26,7 @@ def scratch_folder(prefix: str, within: str | Path | None = None) -> Iterator[Pa
     path = Path(tempfile.mkdtemp(prefix=f"{_NEW}{prefix}", dir=place))
     try:
         with (path / _LOCK).open("w") as handle:
-            with suppress(OSError):  # where files cannot be locked, nobody's folders are removed
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            take_lock(handle, 0)  # where files cannot be locked, nobody's folders are removed
             path = path.rename(place / path.name.removeprefix(_NEW))  # only now others look at it
             yield path
     finally:
@@ -35,5 +35,5 @@ def scratch_folder(prefix: str, within: str | Path | None = None) -> Iterator[Pa
 
 def _remove_if_left(folder: Path) -> None:
     with suppress(OSError), (folder / _LOCK).open("r+") as handle:  # another's, gone meanwhile, or in use
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        if take_lock(handle, 0):
+            shutil.rmtree(folder, ignore_errors=True)
