@@ -21,8 +21,6 @@ from alkit.data import decode
 from alkit.data.depth import Scales
 from alkit.data.workers import decoding_threads
 
-_CAN_ADVISE = hasattr(mmap, "MADV_RANDOM") and hasattr(mmap, "MADV_WILLNEED")
-
 
 class Pixels(Protocol):
     """Where pixels live: in memory (on the device), in a memory-mapped file, or in image files to decode.
@@ -95,7 +93,7 @@ class MemmapPixels:
     def array(self) -> npt.NDArray[np.uint8]:
         """The whole file, mapped: (n, H, W, C)."""
         array = np.memmap(self.path, np.uint8, "r", shape=self.file_shape)
-        if _CAN_ADVISE and isinstance(array.base, mmap.mmap):
+        if isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_RANDOM)  # else each image brings in ten times its size of neighbours
         return array
 
@@ -116,7 +114,7 @@ class MemmapPixels:
 
 def _ask_for(array: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]) -> None:
     """Have the system read all `rows` of a mapped array at once, neighbours as one run, not one by one as touched."""
-    if not _CAN_ADVISE or not isinstance(array.base, mmap.mmap) or not len(rows):
+    if not isinstance(array.base, mmap.mmap) or not len(rows):
         return
     size = int(np.prod(array.shape[1:]))
     ordered = np.unique(rows % len(array))

@@ -151,7 +151,7 @@ def _started(
     """The command in a session of its own, its output in `log`; whatever happens, no process of it is left."""
     environment = os.environ | {PARENT: str(os.getpid()), "PYTHONSAFEPATH": "1"} | (more or {})
     environment.pop("SNAKEMAKE_PROFILE", None)
-    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
@@ -163,10 +163,6 @@ def _started(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def stop(process: subprocess.Popen[bytes], gentle: bool = False) -> None:
