@@ -196,6 +196,7 @@ def prepare(plan: Plan, cores: int, rerun: Iterable[str] = (), images_of: Images
     again = check_rerun(plan, rerun)
     study_check.drop_stale_losses(study_check.check_folder(plan, again, images_of))
     try:
+        (plan.folder / "logs").mkdir(parents=True, exist_ok=True)
         for run in plan.runs:
             if run.label in again and run.folder.exists():
                 shutil.rmtree(run.folder)

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from tqdm import tqdm
 
-from alkit.errors import AlkitError, CheckpointError, ConfigError
+from alkit.errors import CheckpointError, ConfigError
 from alkit.errors.words import aligned, counted
 from alkit.grid import planning
 from alkit.grid.execute import PARENT
@@ -54,7 +54,7 @@ def run_study(
         # on a cluster the cores here are not the runs'
         planning.prepare(plan, cores if profile is None else 1, rerun, images_of)
         warn_of_other_code(plan)
-        log = _log_file(plan.folder)
+        log = plan.folder / "logs" / f"snakemake-{time.strftime('%Y%m%d-%H%M%S')}.log"
         command = snakemake_command(plan, cores, profile, summary, notebooks, runs_per_gpu)
         page = plan.folder / "summary.html"
         began, before = time.time(), _version_of(page)
@@ -343,18 +343,9 @@ def _up_to_date(page: Path, plan: planning.Plan, before: tuple[int, int] | None)
 
 def _summarise(folder: Path) -> None:
     """The summary, as the workflow makes it, of the runs that are there."""
-    log = _log_file(folder, "summary.log")
-    with _started([sys.executable, "-m", "alkit", "summary", str(folder)], log, gentle=False) as process:
+    command = [sys.executable, "-m", "alkit", "summary", str(folder)]
+    with _started(command, folder / "logs" / "summary.log", gentle=False) as process:
         process.wait()
-
-
-def _log_file(folder: Path, name: str | None = None) -> Path:
-    path = folder / "logs" / (name or f"snakemake-{time.strftime('%Y%m%d-%H%M%S')}.log")
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise AlkitError(f"{path.parent}: cannot be written ({error.strerror})") from None
-    return path
 
 
 def check_snakemake() -> None:
