@@ -99,19 +99,19 @@ _ENTRIES = [
         _DIGITS_COUNTS, _DIGITS_TEST, (1, 8, 8), files=synthetic.digits_files, sha256=synthetic.DIGITS_SHA256,
     ),
     DatasetEntry(
-        "mnist", "MNIST: handwritten digits, 28×28 grey", torchvision_sets.load_mnist,
+        "mnist", "MNIST: handwritten digits, 28×28 grey", torchvision_sets.MNIST.load,
         "http://yann.lecun.com/exdb/mnist (LeCun et al., 1998)", "CC BY-SA 3.0",
         _MNIST_COUNTS, _MNIST_TEST, (1, 28, 28),
-        files=partial(torchvision_sets.idx_files, "MNIST"), archives=partial(torchvision_sets.idx_archives, "MNIST"),
+        files=torchvision_sets.MNIST.files, archives=torchvision_sets.MNIST.archives,
         sha256=torchvision_sets.MNIST_SHA256,
     ),
     DatasetEntry(
-        "fashion_mnist", "Fashion-MNIST: clothes, 28×28 grey", torchvision_sets.load_fashion_mnist,
+        "fashion_mnist", "Fashion-MNIST: clothes, 28×28 grey", torchvision_sets.FASHION_MNIST.load,
         "https://github.com/zalandoresearch/fashion-mnist and Debian's package dataset-fashion-mnist "
         "(Xiao et al., 2017)", "MIT",
         (6000,) * 10, (1000,) * 10, (1, 28, 28),
-        files=partial(torchvision_sets.idx_files, "FashionMNIST"),
-        archives=partial(torchvision_sets.idx_archives, "FashionMNIST"), sha256=torchvision_sets.FASHION_MNIST_SHA256,
+        files=torchvision_sets.FASHION_MNIST.files, archives=torchvision_sets.FASHION_MNIST.archives,
+        sha256=torchvision_sets.FASHION_MNIST_SHA256,
     ),
     DatasetEntry(
         "svhn", "SVHN: street view house numbers, 32×32", torchvision_sets.load_svhn,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from alkit.errors import DataError
 from alkit.storage.paths import data_folder
 
 CIFAR100_STATISTICS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-MNIST_STATISTICS = ((0.1307,), (0.3081,))
-FASHION_MNIST_STATISTICS = ((0.2860,), (0.3530,))
 SVHN_STATISTICS = ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970))
 
+_DIGITS = tuple(str(digit) for digit in range(10))
 FASHION_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot")
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 _IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -54,73 +54,68 @@ Pair = tuple[ImageSet, ImageSet]
 # --- idx files: MNIST and Fashion-MNIST -----------------------------------------------------------------------------
 
 
-def load_mnist(root: Path | None, options: dict[str, Any]) -> Pair:
-    """70,000 handwritten digits of 28×28 grey pixels."""
-    names = [str(digit) for digit in range(10)]
-    return _load_idx("MNIST", "mnist", root, names, MNIST_SHA256, MNIST_STATISTICS, "crop")
+@dataclass(frozen=True)
+class IdxSet:
+    """70,000 pictures of 28×28 grey pixels in four files, which torchvision's data set `source` names."""
 
+    source: str
+    name: str
+    class_names: tuple[str, ...]
+    sha256: dict[str, Sha256]
+    statistics: tuple[tuple[float, ...], tuple[float, ...]]
+    augmentation: str
 
-def load_fashion_mnist(root: Path | None, options: dict[str, Any]) -> Pair:
-    """70,000 pictures of clothes, 28×28 grey pixels; also read where Debian's dataset-fashion-mnist puts them."""
-    return _load_idx(
-        "FashionMNIST", "fashion_mnist", root, FASHION_NAMES, FASHION_MNIST_SHA256, FASHION_MNIST_STATISTICS,
-        "crop_flip",
-    )  # fmt: skip
+    def archives(self) -> list[Archive]:
+        """The four files that the home page hands out."""
+        from torchvision import datasets
 
+        found = getattr(datasets, self.source)
+        return [
+            Archive(f"{self.source}/raw/{file}", tuple(f"{mirror}{file}" for mirror in found.mirrors), md5)
+            for file, md5 in found.resources
+        ]
 
-def idx_archives(source: str) -> list[Archive]:
-    """The four files of MNIST or of another set of torchvision's that is laid out as it."""
-    from torchvision import datasets
+    def files(self, root: Path | None) -> list[Path]:
+        """The four idx files that the images would be read from; none where one is missing."""
+        folder = data_folder(root)
+        folders = [folder, folder / self.source / "raw"]
+        if self.source == "FashionMNIST" and root is None:
+            folders.append(DEBIAN_FASHION)
+        found = [_find_idx(folders, file) for file in _IDX_FILES]
+        return [path for path in found if path is not None] if None not in found else []
 
-    found = getattr(datasets, source)
-    return [
-        Archive(f"{source}/raw/{file}", tuple(f"{mirror}{file}" for mirror in found.mirrors), md5)
-        for file, md5 in found.resources
-    ]
-
-
-def idx_files(source: str, root: Path | None) -> list[Path]:
-    """The four idx files that the images would be read from; none where one is missing."""
-    folder = data_folder(root)
-    folders = [folder, folder / source / "raw"]
-    if source == "FashionMNIST" and root is None:
-        folders.append(DEBIAN_FASHION)
-    found = [_find_idx(folders, file) for file in _IDX_FILES]
-    return [path for path in found if path is not None] if None not in found else []
-
-
-def _load_idx(
-    source: str,
-    name: str,
-    root: Path | None,
-    names: Sequence[str],
-    known: dict[str, Sha256],
-    statistics: tuple[tuple[float, ...], tuple[float, ...]],
-    augmentation: str,
-) -> Pair:
-    folder = data_folder(root)
-    archives = idx_archives(source)
-    bring = partial(fetch_archives, archives, folder)
-    paths, reason = find_or_bring(name, folder, partial(idx_files, source, root), bring)
-    if not paths:
-        gone = next((a for a in archives if _find_idx([folder, (folder / a.name).parent], Path(a.name).stem) is None),
-                    archives[0])  # fmt: skip
-        raise DataError(
-            f"{folder / gone.name}: missing and could not be downloaded ({reason}); {_idx_hint(gone, folder)}"
-            + ("; or install Debian's package dataset-fashion-mnist" if source == "FashionMNIST" else "")
-        )
-    arrays = [read_idx(path, _idx_hint(archive, folder)) for path, archive in zip(paths, archives, strict=True)]
-    sets = []
-    for place, part in ((0, "training"), (2, "test")):
-        images, labels = arrays[place : place + 2]
-        if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max(initial=0)) >= len(names):
+    def load(self, root: Path | None, options: dict[str, Any]) -> Pair:
+        """Training and test images; Fashion-MNIST is also read where Debian's dataset-fashion-mnist puts it."""
+        folder, archives = data_folder(root), self.archives()
+        bring = partial(fetch_archives, archives, folder)
+        paths, reason = find_or_bring(self.name, folder, partial(self.files, root), bring)
+        if not paths:
+            places = [folder, folder / self.source / "raw"]
+            gone = next((a for a in archives if _find_idx(places, Path(a.name).stem) is None), archives[0])
             raise DataError(
-                f"{paths[place + 1]}: does not fit its images; expected {len(images)} labels "
-                f"0..{len(names) - 1}; {_idx_hint(archives[place + 1], folder)}"
+                f"{folder / gone.name}: missing and could not be downloaded ({reason}); {_idx_hint(gone, folder)}"
+                + ("; or install Debian's package dataset-fashion-mnist" if self.source == "FashionMNIST" else "")
             )
-        check(name, part, known[part], images, labels, paths[place])
-        sets.append(from_arrays(name, images[:, None], labels, names, *statistics, augmentation))
-    return sets[0], sets[1]
+        arrays = [read_idx(path, _idx_hint(archive, folder)) for path, archive in zip(paths, archives, strict=True)]
+        sets = []
+        for place, part in ((0, "training"), (2, "test")):
+            images, labels = arrays[place : place + 2]
+            most = len(self.class_names) - 1
+            if images.ndim != 3 or labels.shape != images.shape[:1] or int(labels.max(initial=0)) > most:
+                raise DataError(
+                    f"{paths[place + 1]}: does not fit its images; expected {len(images)} labels "
+                    f"0..{most}; {_idx_hint(archives[place + 1], folder)}"
+                )
+            check(self.name, part, self.sha256[part], images, labels, paths[place])
+            sets.append(from_arrays(self.name, images[:, None], labels, self.class_names, *self.statistics,
+                                    self.augmentation))  # fmt: skip
+        return sets[0], sets[1]
+
+
+MNIST = IdxSet("MNIST", "mnist", _DIGITS, MNIST_SHA256, ((0.1307,), (0.3081,)), "crop")
+FASHION_MNIST = IdxSet(
+    "FashionMNIST", "fashion_mnist", FASHION_NAMES, FASHION_MNIST_SHA256, ((0.2860,), (0.3530,)), "crop_flip"
+)
 
 
 def _idx_hint(archive: Archive, folder: Path) -> str:
@@ -200,8 +195,7 @@ def load_svhn(root: Path | None, options: dict[str, Any]) -> Pair:
     sets = []
     for part in ("train", "test"):
         found = SVHN(folder, part)
-        names = [str(digit) for digit in range(10)]
-        sets.append(from_arrays("svhn", found.data, found.labels, names, *SVHN_STATISTICS, "crop"))
+        sets.append(from_arrays("svhn", found.data, found.labels, _DIGITS, *SVHN_STATISTICS, "crop"))
     return sets[0], sets[1]
 
 
