@@ -252,6 +252,14 @@ def test_ticks_that_would_run_together_are_left_to_the_axis(tmp_path: Path) -> N
     assert not {20, 22} <= set(axis.get_xticks())
 
 
+def test_small_panels_have_few_ticks(tmp_path: Path) -> None:
+    frame = study_of(12, tmp_path)
+    frame = pd.concat([frame.assign(cycle=c, labelled=100 * c) for c in range(1, 11)])
+    panel = plots.curves(frame).axes[0]
+    low, high = panel.get_xlim()
+    assert 2 <= len([x for x in panel.get_xticks() if low <= x <= high]) <= 4
+
+
 def differences() -> pd.DataFrame:
     return pd.DataFrame({
         "name": ["oo4al", "margin", "vaal"], "a": ["oo4al", "margin", "vaal"], "b": "random", "n": 3,
@@ -292,7 +300,11 @@ def test_a_forest_says_how_many_single_seeds_lie_outside() -> None:
 def test_the_win_matrix_has_both_sides_of_every_pair() -> None:
     axis = plots.win_matrix(differences(), ["oo4al", "margin", "random", "vaal"]).axes[0]
     written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axis.texts}
-    assert written == {(0, 2): "+5", (2, 0): "−5", (1, 2): "+1", (2, 1): "−1", (3, 2): "−4", (2, 3): "+4"}
+    assert written == {(0, 2): "+5.0", (2, 0): "−5.0", (1, 2): "+1.0", (2, 1): "−1.0", (3, 2): "−4.0", (2, 3): "+4.0"}
+    wide = plots.win_matrix(
+        differences().assign(difference=[0.151, 0.01, -0.04]), ["oo4al", "margin", "random", "vaal"]
+    )
+    assert {"+15", "−4"} <= {text.get_text() for text in wide.axes[0].texts}, "no room for tenths of large differences"
     strong = {tuple(np.round(axis.images[0].get_array()[place], 3)) for place in ((0, 2), (2, 3))}
     assert len(strong) == 1, "shown to be above"
     assert axis.images[0].get_array()[1, 2].min() > 0.8, "a tint: not shown"

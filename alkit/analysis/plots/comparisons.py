@@ -96,6 +96,7 @@ def win_matrix(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
         i, j = place[str(row.a)], place[str(row.b)]
         values[i, j], values[j, i] = 100 * float(row.difference), -100 * float(row.difference)  # type: ignore[arg-type]
         seen[i, j] = seen[j, i] = bool(row.shown)
+    digits = 1 if 0 < len(names) <= MOST_NUMBERED and np.nanmax(np.abs(values), initial=0) < 9.95 else 0
     longest = max(map(len, names), default=0)
     edge = min(0.32, (WIDTH - 0.1 - 0.055 * longest) / max(len(names), 1))
     fig, axes = figure(width=min(WIDTH, 0.3 + 0.055 * longest + edge * len(names)),
@@ -104,8 +105,9 @@ def win_matrix(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
     with in_style():
         axis.imshow(_shades(values, seen), aspect="auto")
         for i, j in zip(*np.nonzero(~np.isnan(values)), strict=True):
-            axis.text(j, i, f"{values[i, j]:+.0f}".replace("-", "−") if round(values[i, j]) else "0", ha="center",
-                      va="center", fontsize=SMALL, color="white" if seen[i, j] else "#6b6b6b")  # fmt: skip
+            said = f"{values[i, j]:+.{digits}f}"
+            axis.text(j, i, said.replace("-", "−") if float(said) else "0", ha="center", va="center", fontsize=SMALL,
+                      color="white" if seen[i, j] else "#6b6b6b")  # fmt: skip
         axis.set_xticks(range(len(names)), [plain(name) for name in names], rotation=90)
         axis.set_yticks(range(len(names)), [plain(name) for name in names])
         axis.tick_params(length=0)

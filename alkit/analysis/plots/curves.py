@@ -180,15 +180,17 @@ class _Curves:
         axis.tick_params(left=False, labelleft=False)
         axis.spines["left"].set_visible(False)
 
-    def frame_axis(self, axis: Axes) -> None:
-        """Limits and ticks of an axis, once everything is drawn."""
+    def frame_axis(self, axis: Axes, most_ticks: int = 10) -> None:
+        """Limits and ticks of an axis, once everything is drawn: each number of labels, where these are not many."""
         places = sorted({int(x) for x in self.table.loc[self.table["label"].isin(self.active), "labelled"]
                          if x <= self.right})  # fmt: skip
         if len(places) > 1:
             margin = 0.04 * (places[-1] - places[0])
             axis.set_xlim(places[0] - margin, places[-1] + margin)
-            if len(places) <= 10 and min(np.diff(places)) > 0.08 * (places[-1] - places[0]):
+            if len(places) <= most_ticks and min(np.diff(places)) > 0.08 * (places[-1] - places[0]):
                 axis.set_xticks(places)
+            else:
+                axis.locator_params("x", nbins=min(most_ticks, 8))
         axis.set_ylim(*self.limits())
         if self.metric == "accuracy":
             percent_axis(axis)
@@ -249,7 +251,7 @@ def _panels(study: _Curves, title: str, beside: Mapping[str, str] | None) -> Fig
             line.set_markersize(3)
         for whole in set(study.looks) - set(study.active):
             _upper_line(axis, whole, means[whole], study.looks[whole])
-        study.frame_axis(axis)
+        study.frame_axis(axis, most_ticks=3)
         if len(study.published):
             draw_published(axis, study.published, {label: study.looks[label]})
         axis.set_title(in_two_lines(label, 20 if columns == 5 else 24), fontsize=7.5, pad=2)

@@ -46,6 +46,8 @@ ul.verdict li { margin: 0.25em 0; } nav ul { padding: 0; } nav li { display: inl
 
 MOST_DIAGRAMS = 12
 """Labels of which reliability diagrams and bought images are shown."""
+MOST_UNFOLDED = 20
+"""Rows of a table that only some readers need; a longer one is folded."""
 
 Section = Callable[[StudyFolder], None]
 

@@ -12,7 +12,7 @@ from alkit.analysis import published, quirk_effects
 from alkit.analysis.summary import page, queried, tables
 from alkit.analysis.summary.calibrated import is_it_calibrated
 from alkit.analysis.summary.cautions import at_the_first_cycle, cautions
-from alkit.analysis.summary.page import MOST_DIAGRAMS, section
+from alkit.analysis.summary.page import MOST_DIAGRAMS, MOST_UNFOLDED, section
 from alkit.analysis.summary.study import BASELINE, StudyFolder, title_of
 from alkit.analysis.summary.tables import fixed, whole
 from alkit.analysis.summary.verdict import verdict
@@ -59,7 +59,7 @@ def what_there_is(study: StudyFolder) -> None:
     page.table(study, "completeness", tables.completeness(study), "Runs", {}, folded=not len(rest_of))
     if len(rest_of):
         page.table(study, "unfinished", rest_of, "Not finished, or left out, and why",
-                   dict.fromkeys(("seed", "cycle", "cycles"), whole))  # fmt: skip
+                   dict.fromkeys(("seed", "cycle", "cycles"), whole), folded=len(rest_of) > MOST_UNFOLDED)  # fmt: skip
 
 
 @section
