@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 
 from alkit.config import Experiment
-from alkit.data import Facts, facts_of
-from alkit.data.registry import get_entry, set_root
+from alkit.data import Facts, decode, facts_of
+from alkit.data.folder import scan_own
+from alkit.data.registry import set_root
 from alkit.errors import AlkitError, DataError
 from alkit.errors.words import counted
 from alkit.grid import planning
@@ -45,26 +45,12 @@ def check_plan(
         except AlkitError as error:
             label = f"{run.label}: " if len(plan.labels) > 1 else ""
             raise type(error)(f"{plan.source}: {label}{error}") from None
-    return decode_samples(runs)
+    folders = {run.experiment.data_root: run.experiment for run in runs if run.experiment.dataset == "folder"}
+    return [decode_sample(experiment) for experiment in folders.values()]
 
 
-# --- images ---------------------------------------------------------------------------------------------------------
-
-
-def decode_samples(runs: Iterable[planning.GridRun]) -> list[str]:
-    """A line on each folder of images of the runs, of which some were decoded; `DataError` names a broken one."""
-    known: dict[str, Experiment] = {}
-    for run in runs:
-        known.setdefault(json.dumps([run.experiment.dataset, run.experiment.data_root]), run.experiment)
-    return [line for experiment in known.values() if (line := _decode_sample(experiment))]
-
-
-def _decode_sample(experiment: Experiment) -> str | None:
-    if get_entry(experiment.dataset).name != "folder":
-        return None
-    from alkit.data import decode
-    from alkit.data.folder import scan_own
-
+def decode_sample(experiment: Experiment) -> str:
+    """A line on a folder of images, of which some were decoded; `DataError` names a broken one."""
     listing = scan_own(set_root(experiment))
     paths = [listing.root / name for name in listing.names]
     chosen, broken = paths[:: max(1, -(-len(paths) // SAMPLE))], []
