@@ -99,11 +99,10 @@ def _kernel() -> str:
 
 
 def _notebooks() -> str:
-    from alkit.grid.planning import NOTEBOOKS, SNAKEFILE
+    from alkit.grid.planning import NOTEBOOKS
+    from alkit.grid.runner import check_snakemake
 
-    for path in (NOTEBOOKS / "methods", SNAKEFILE):
-        if not path.exists():
-            raise AlkitError(f"{path}: not there; `alkit run` needs the repository, not the package alone")
+    check_snakemake()
     return f"{len(list((NOTEBOOKS / 'methods').glob('*.ipynb')))} methods in {NOTEBOOKS}"
 
 
