@@ -181,8 +181,7 @@ def _refuse_other_images(begun: list[Begun], asked: dict[tuple[str, int], Experi
     strange: str | None = None
     for run in begun:
         experiment = asked.get((run.label, run.seed)) or _alike(run, asked.values())
-        current = None if run.images is None or experiment is None else now(experiment)
-        if run.images is None or experiment is None or current is None:
+        if run.images is None or experiment is None or (current := now(experiment)) is None:
             continue
         from alkit.data.identity import difference
 
