@@ -304,23 +304,15 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
         seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
         values = [_number(cycle.get(n), math.nan) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
         times = [_number(seconds.get(name), math.nan) for name in SECONDS]
-        values[_BINS] = _bins(cycle, record)
         yield (*run, *values, *times, *environment, *images, digest, str(path))
 
 
-_BINS = CYCLE_COLUMNS.index("bins")
 _NUMBERS = {*MEASURES, "train_loss", "temperature", "ece_with_temperature", "oe_with_temperature"}
 
 
 @cache
 def _defaults() -> dict[str, Any]:
     return Experiment.model_validate({}).model_dump(mode="json")
-
-
-def _bins(cycle: dict[str, Any], record: dict[str, Any]) -> int | None:
-    """Bins of a cycle's ECE; older records have them among their parameters only."""
-    bins = cycle.get("bins", record["params"].get("calibration_bins"))
-    return bins if type(bins) is int else None
 
 
 def compared_params(params: dict[str, Any]) -> dict[str, Any]:

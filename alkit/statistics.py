@@ -90,7 +90,7 @@ def interval_name(n: int) -> str:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Differences a − b of runs paired by seed.
+    """Differences a − b of runs paired by seed: `differences` are those of the single `seeds`.
 
     `interval` is Student's 95% interval of `mean_difference` (of two seeds the range of their differences), `p` the
     paired t-test's, `wilcoxon_p` the exact signed-rank test's. `effect_size` is Cohen's d_z (mean over deviation of the
@@ -108,6 +108,7 @@ class PairedTest:
     detectable: float
     seeds: tuple[int, ...] = ()
     unpaired: tuple[int, ...] = ()
+    differences: tuple[float, ...] = ()
 
 
 def paired_test(a: Values, b: Values, level: float = LEVEL) -> PairedTest:
@@ -129,15 +130,14 @@ def paired_test(a: Values, b: Values, level: float = LEVEL) -> PairedTest:
     deviation = float(gaps.std(ddof=1)) if n > 1 else NAN
     if not deviation > 1e-12 * max(1.0, abs(mean)):  # one seed, or the same gap in every seed: no test has a meaning
         same = n > 1 and abs(mean) < 1e-12
-        nothing = (NAN, NAN)
-        wilcoxon = 1.0 if same else NAN
-        return PairedTest(n, mean, nothing, 1.0 if same else NAN, wilcoxon, NAN, nothing, NAN, seeds, unpaired)
+        p, nothing = 1.0 if same else NAN, (NAN, NAN)
+        return PairedTest(n, mean, nothing, p, p, NAN, nothing, NAN, seeds, unpaired, tuple(gaps.tolist()))
     error = deviation / math.sqrt(n)
     p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
     effect, between = mean / deviation, effect_interval(mean / error, n)
     return PairedTest(
         n, mean, mean_interval(gaps), p, _wilcoxon(gaps), effect, between, detectable_effect(n, level) * deviation,
-        seeds, unpaired,
+        seeds, unpaired, tuple(gaps.tolist()),
     )  # fmt: skip
 
 
@@ -200,13 +200,10 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
 
 def _by_seed(values: Values) -> dict[int, float]:
-    if isinstance(values, pd.Series):
-        if not values.index.is_unique:
-            raise ValueError("expected one value a seed")
-        return {int(seed): float(value) for seed, value in values.items()}  # type: ignore[call-overload]
-    if isinstance(values, Mapping):
-        return {int(seed): float(value) for seed, value in values.items()}
-    return {position: float(value) for position, value in enumerate(values)}
+    if isinstance(values, pd.Series) and not values.index.is_unique:
+        raise ValueError("expected one value a seed")
+    pairs: Any = values.items() if isinstance(values, (Mapping, pd.Series)) else enumerate(values)
+    return {int(seed): float(value) for seed, value in pairs}
 
 
 def _wilcoxon(gaps: Array) -> float:
@@ -235,14 +232,13 @@ def pairwise_tests(
     for a, b in combinations(by_label, 2) if pairs is None else pairs:
         test = paired_test(by_label[a], by_label[b], level)
         rows.append(
-            (a, b, test.n, test.mean_difference, *test.interval, test.p, test.wilcoxon_p, test.effect_size,
+            (a, b, test.n, test.mean_difference, *test.interval, test.p, NAN, test.wilcoxon_p, test.effect_size,
              *test.effect_interval, test.detectable, test)
         )  # fmt: skip
-    names = ["a", "b", "n", "difference", "low", "high", "p", "wilcoxon_p", "effect", "effect_low", "effect_high",
-             "detectable", "test"]  # fmt: skip
+    names = ["a", "b", "n", "difference", "low", "high", "p", "p_holm", "wilcoxon_p", "effect", "effect_low",
+             "effect_high", "detectable", "test"]  # fmt: skip
     table = pd.DataFrame.from_records(rows, columns=names)
-    table.insert(7, "p_holm", holm(table["p"].to_numpy(dtype=np.float64)))
-    return table
+    return table.assign(p_holm=holm(table["p"].to_numpy(dtype=np.float64)))
 
 
 def penalty_matrix(frame: pd.DataFrame, metric: str = "accuracy", level: float = LEVEL) -> pd.DataFrame:
@@ -287,43 +283,31 @@ def _wins(gaps: Array, level: float) -> tuple[int, int, int]:
     return int((significant & (t > 0)).sum()), int((significant & (t < 0)).sum()), len(count)
 
 
-def attribution(
-    frame: pd.DataFrame,
-    both: str = "oo4al",
-    training: str = "cmam",
-    selection: str = "ranked_margin",
-    baseline: str = "random",
-    metric: str = "accuracy",
-) -> pd.DataFrame:
-    """The gap `both` − `baseline` split into what the training and what the selection adds, a row a seed and cycle.
+def attribution(frame: pd.DataFrame) -> pd.DataFrame:
+    """The gap oo4al − random in accuracy, split into what the training and the selection add, a row a seed and cycle.
 
-    Both orders, each exact: training first (`training` − `baseline`, then `both` − `training`) and selection first
-    (`selection` − `baseline`, then `both` − `selection`); their mean is `training_part` and `selection_part`, which add
-    up to `total`. At cycle 1 nothing has been selected: all of the gap is training, and `check` is what the
-    controls measured there instead of 0 (same seed, same images: rounding of the device at most).
+    Both orders, each exact: training first (cmam − random, then oo4al − cmam) and selection first (ranked_margin −
+    random, then oo4al − ranked_margin); their mean is `training_part` and `selection_part`, which add up to `total`.
+    At cycle 1 nothing has been selected: all of the gap is training, and `check` is what the controls measured there
+    instead of 0 (same seed, same images: rounding of the device at most).
     Rows exist for the seeds and cycles that all four labels have.
     """
-    wide = {
-        role: frame[frame["label"] == label].set_index(["seed", "cycle"])[["labelled", metric]]
-        for role, label in (("both", both), ("train", training), ("select", selection), ("base", baseline))
-    }
-    shared = wide["both"].index
-    for rows in wide.values():
-        shared = shared.intersection(rows.index)
-    shared = shared.sort_values()
-    y: dict[str, Any] = {role: rows.loc[shared, metric] for role, rows in wide.items()}
-    table = pd.DataFrame({"labelled": wide["both"].loc[shared, "labelled"], "total": y["both"] - y["base"]})
-    first = shared.get_level_values("cycle") == 1
+    labels = ["oo4al", "cmam", "ranked_margin", "random"]
+    wide = frame.pivot(index=["seed", "cycle"], columns="label", values="accuracy").reindex(columns=labels).dropna()
+    both, train, select, base = (wide[label] for label in labels)
+    labelled = frame[frame["label"] == "oo4al"].set_index(["seed", "cycle"])["labelled"]
+    table = pd.DataFrame({"labelled": labelled.loc[wide.index], "total": both - base})
+    first = wide.index.get_level_values("cycle") == 1
     orders = {
-        "training_first": (y["train"] - y["base"], y["both"] - y["train"]),
-        "selection_first": (y["both"] - y["select"], y["select"] - y["base"]),
+        "training_first": (train - base, both - train),
+        "selection_first": (both - select, select - base),
     }
     for order, (trained, selected) in orders.items():
         table[f"training_{order}"] = np.where(first, table["total"], trained)
         table[f"selection_{order}"] = np.where(first, 0.0, selected)
     for part in ("training", "selection"):
         table[f"{part}_part"] = (table[f"{part}_training_first"] + table[f"{part}_selection_first"]) / 2
-    gaps = np.maximum((y["both"] - y["train"]).abs(), (y["select"] - y["base"]).abs())
+    gaps = np.maximum((both - train).abs(), (select - base).abs())
     table["check"] = np.where(first, gaps, np.nan)
     return table.reset_index()
 

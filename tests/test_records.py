@@ -157,21 +157,6 @@ def test_a_parameter_that_is_no_more_is_left_out_of_older_records(study: Path) -
     Experiment(**records.read_run(file)["params"])
 
 
-def test_every_row_has_its_bins_of_older_records_too(study: Path) -> None:
-    assert set(records.load_runs(study)["bins"]) == {15}
-    file = study / "random" / "seed-0" / "result.json"
-    record = json.loads(file.read_text())
-    record["params"]["calibration_bins"] = 100
-    for cycle in record["cycles"]:
-        del cycle["bins"], cycle["gap"]
-    file.write_text(json.dumps(record))
-    frame = records.load_runs(study)
-    mine = (frame.label == "random") & (frame.seed == 0)
-    assert set(frame[mine].bins) == {100}
-    assert frame[mine].gap.isna().all()
-    assert set(frame[~mine].bins) == {15}
-
-
 # --- completeness ---
 
 

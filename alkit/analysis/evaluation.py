@@ -383,17 +383,3 @@ def progress_line(done: int, total: int, row: Mapping[str, Any]) -> str:
     """How far an evaluation is, and what the last checkpoint gave."""
     where = "".join(f", {key} {row[key]}" for key in ("seed", "cycle") if row[key] is not None)
     return f"{done}/{total}: {row['label']}{where}: accuracy {row['accuracy']:.2%}"
-
-
-__all__ = [
-    "OE_UNITS",
-    "PARAMETERS",
-    "Evaluation",
-    "as_text",
-    "evaluate",
-    "main",
-    "progress_line",
-    "shown",
-    "summarise",
-    "value_of",
-]

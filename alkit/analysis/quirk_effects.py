@@ -5,12 +5,10 @@ python -m alkit.analysis.quirk_effects outputs/quirks      also writes the effec
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +40,14 @@ def register_table() -> pd.DataFrame:
             "acts on": quirk.parameter,
             "applies to": quirk.applies_to,
             "how it is known": quirk.established,
-            "measured effect on accuracy": "; ".join(map(in_words, _of("accuracy", quirk.effects))) or "not measured",
+            "measured effect on accuracy": "; ".join(
+                in_words(effect) for effect in quirk.effects if effect.measure == "accuracy"
+            )
+            or "not measured",
         }
         for quirk in QUIRKS.values()
     ]
     return pd.DataFrame(rows).set_index("quirk")
-
-
-def _of(measure: str, effects: list[Effect]) -> list[Effect]:
-    return [effect for effect in effects if effect.measure == measure]
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -136,8 +133,7 @@ def effects(study: str | Path) -> pd.DataFrame:
         first = with_it.iloc[0]
         labels = f"{without['labelled'].iloc[0]} / {first['labelled']}"
         for measure in MEASURES:
-            a, b = (part.set_index("seed")[measure].dropna() for part in (with_it, without))
-            test = paired_test(a, b)
+            test = paired_test(*(part.set_index("seed")[measure].dropna() for part in (with_it, without)))
             if not test.n:
                 continue
             rows.append(
@@ -145,7 +141,7 @@ def effects(study: str | Path) -> pd.DataFrame:
                     "quirk": quirk, "study": first["study"], "dataset": first["dataset"], "method": first["method"],
                     "measure": measure, "seeds": test.n, "difference": test.mean_difference,
                     "low": test.interval[0], "high": test.interval[1], "p": test.p, "labels": labels,
-                    "differences": [float(a[seed] - b[seed]) for seed in test.seeds],
+                    "differences": list(test.differences),
                 }
             )  # fmt: skip
     columns = [field.name for field in fields(Effect)]
@@ -187,13 +183,8 @@ def keep(table: pd.DataFrame, path: Path = EFFECTS_FILE) -> list[Effect]:
     old = [e for e in measured_effects(path) if (e.quirk, e.dataset, e.method) not in replaced]
     order = list(QUIRKS)
     rows = sorted(old + new, key=lambda e: (order.index(e.quirk), e.dataset, e.method))
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for effect in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(effect).items()})
-    write_text(path, text.getvalue())
+    written = pd.DataFrame(rows, columns=names).to_csv(index=False, float_format="%.6g", na_rep="nan")
+    write_text(path, written)
     return rows
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def rule(method: str) -> Any:
     """The source of the functions that are the method's rule, as notebooks show code."""
     row = get_method(method)
     names = RULES.get(method)
-    found = [_object(name) for name in names] if names else [type(_strategy(method))]
+    found = [resolve_name(f"alkit.{name}") for name in names] if names else [type(_strategy(method))]
     return _Code(f"# {row.title}\n" + "\n\n".join(inspect.getsource(thing).rstrip() for thing in found))
 
 
@@ -80,16 +80,6 @@ class _Code:
 
     def _repr_markdown_(self) -> str:
         return f"```python\n{self.source}\n```"
-
-
-def _object(name: str) -> Any:
-    """What is called by `name` in a module of the package: `objectives.cmam`."""
-    parts = name.split(".")
-    split = 2 if parts[0] == "strategies" else 1
-    found = import_module(".".join(["alkit", *parts[:split]]))
-    for part in parts[split:]:
-        found = getattr(found, part)
-    return found
 
 
 class _Watched(TensorPool):

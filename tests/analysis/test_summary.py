@@ -98,7 +98,7 @@ def test_planted_differences_are_found_and_identical_methods_are_not_told_apart(
 
 
 def test_attribution_recovers_the_planted_training_part(study: Path) -> None:
-    means = tables.attribution_means(tables.attribution(summary.open_study(study))).set_index("cycle")
+    means = tables.attribution_means(statistics.attribution(summary.open_study(study).frame)).set_index("cycle")
     assert means.loc[1, "selection"] == 0
     assert means.loc[1, "training"] == pytest.approx(100 * TRAINING, abs=0.6)
     assert means.loc[2:, "training"].mean() == pytest.approx(2.5, abs=0.4)  # between cmam's 2 and all of oo4al's 3
@@ -382,7 +382,7 @@ def test_one_order_of_methods_in_legend_tables_and_tests(study: Path) -> None:
 
 def test_the_forest_is_of_the_tests_and_its_dots_are_the_seeds(study: Path) -> None:
     opened = summary.open_study(study)
-    lines = tables.against_baseline(tables.to_draw(opened, tables.pairs(opened, "area"), "area"))
+    lines = tables.against_baseline(tables.to_draw(tables.pairs(opened, "area")))
     assert list(lines["difference"]) == sorted(lines["difference"], reverse=True)
     assert "random" not in set(lines["name"])
     row = lines.set_index("name").loc["oo4al"]
@@ -394,7 +394,7 @@ def test_the_forest_is_of_the_tests_and_its_dots_are_the_seeds(study: Path) -> N
 def test_a_study_without_the_baseline_has_no_forest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_study(tmp_path / "pair", {"margin": 0.0, "entropy": 0.05, "coreset": 0.0}, seeds=3, arrays=False)
     opened = summary.open_study(folder)
-    found = tables.to_draw(opened, tables.pairs(opened, "accuracy"), "accuracy")
+    found = tables.to_draw(tables.pairs(opened, "accuracy"))
     assert (len(found), len(tables.against_baseline(found))) == (3, 0)
     shown(folder, tmp_path / "out", capsys)
     assert not list((tmp_path / "out" / "figures").glob("forest*"))
@@ -701,29 +701,6 @@ def test_a_method_that_asks_for_the_same_images_in_every_seed_is_named(study: Pa
 
 
 # --- calibration ---
-
-
-def test_older_records_are_measured_again_in_the_bins_of_their_protocol(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study / "random", tmp_path / "old" / "random")
-    for file in (tmp_path / "old").rglob("result.json"):
-        record = json.loads(file.read_text())
-        record["params"]["calibration_bins"] = 100
-        arrays = records.read_predictions(file.parent)
-        for cycle in record["cycles"]:
-            del cycle["bins"], cycle["gap"]
-            cycle["accuracy"] = float(arrays["correct"][cycle["cycle"] - 1].mean())
-        file.write_text(json.dumps(record))
-    shutil.copytree(tmp_path / "old", tmp_path / "bare", ignore=shutil.ignore_patterns("*.npz"))
-    frame = summary.open_study(tmp_path / "old").frame
-    assert set(frame.bins) == {15}
-    row = frame[(frame.seed == 1) & (frame.cycle == 3)].iloc[0]
-    arrays = records.read_predictions(row.path)
-    errors = calibration.calibration_errors(arrays["confidence"][2], arrays["correct"][2], 15)
-    assert (row.ece, row.gap, row.oe, row.ace) == (errors.ece, errors.gap, errors.oe, errors.ace)
-    bare = summary.open_study(tmp_path / "bare")
-    assert set(bare.frame.bins) == {100}, "without predictions they stay, and say their bins"
-    assert set(tables.calibration(bare)["bins"]) == {"100"}
-    assert records.load_runs(tmp_path / "old").gap.isna().all(), "the records themselves are as they were"
 
 
 def test_the_number_over_a_picture_is_the_number_in_the_table(

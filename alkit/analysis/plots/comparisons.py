@@ -162,24 +162,31 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
 
 def penalty_heatmap(matrix: pd.DataFrame) -> Figure:
     """How often a row beats a column: `statistics.penalty_matrix`, perhaps with a row of means."""
-    fig, axes = figure(width=matrix_width(matrix), height=min(WIDTH, 1.4 + 0.25 * len(matrix)))
-    with in_style():
-        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(1.0, float(np.nan_to_num(matrix.to_numpy()).max())))
-        axes[0, 0].set(title="Row beats column at this share of budgets")
-    return fig
-
-
-def matrix_width(matrix: pd.DataFrame) -> float:
-    """Inches of the figure of a matrix with its names."""
-    names = max((len(str(name)) for name in matrix.index), default=0)
-    return min(WIDTH, max(3.4, 0.6 + 0.055 * names + 0.42 * matrix.shape[1]))
+    most = max(1.0, float(np.nan_to_num(matrix.to_numpy()).max()))
+    return matrix_figure(matrix, "Row beats column at this share of budgets", most)
 
 
 MOST_NUMBERED = 24
 
 
-def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
-    """A matrix as shaded cells with their numbers; a row with itself, and what is not known, is left white.
+def matrix_figure(
+    matrix: pd.DataFrame, title: str, vmax: float, form: str = "{:.2f}", height: float | None = None
+) -> Figure:
+    """A matrix as cells shaded up to `vmax`, with their numbers in the `form`; `height` in inches.
+
+    A row with itself, and what is not known, is left white.
+    """
+    names = max((len(str(name)) for name in matrix.index), default=0)
+    width = min(WIDTH, max(3.4, 0.6 + 0.055 * names + 0.42 * matrix.shape[1]))
+    fig, axes = figure(width=width, height=height or min(WIDTH, 1.4 + 0.25 * len(matrix)))
+    with in_style():
+        _draw_matrix(axes[0, 0], matrix, form, vmax)
+        axes[0, 0].set_title(title)
+    return fig
+
+
+def _draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> None:
+    """The cells, numbers and names of a matrix.
 
     Above `MOST_NUMBERED` columns the numbers could not be read: a bar beside it says what the shades mean.
     """
@@ -204,6 +211,3 @@ def draw_matrix(axis: Axes, matrix: pd.DataFrame, form: str, vmax: float) -> Non
                     va="top" if numbered else "center", fontsize=size)  # fmt: skip
     axis.set_yticks(range(values.shape[0]), [plain(label) for label in matrix.index], fontsize=size)
     axis.grid(False)
-
-
-__all__ = ["attribution_bars", "draw_matrix", "forest", "penalty_heatmap", "win_matrix"]

@@ -367,6 +367,3 @@ def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Styl
                 part["labelled"], part["accuracy"], color=drawn[method].colour, linestyle=(0, (2, 2)), linewidth=0.9,
                 marker="_", markersize=6, zorder=2, label=plain(f"{method}, published: {str(source).split(',')[0]}"),
             )  # fmt: skip
-
-
-__all__ = ["curves", "fences", "summarise"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alkit.analysis.plots.queries import as_pictures, query_grid
+from alkit.analysis.plots.queries import as_pictures, draw_images, draw_picture, query_grid, without_frames
 from alkit.analysis.plots.style import figure, in_style, plain
 from alkit.data import ImageSet, augment
 from alkit.data.randomness import generator, numpy_generator
@@ -29,11 +26,9 @@ def class_samples(images: ImageSet, classes: int = 10, each: int = 8, seed: int 
     with in_style():
         for line, label in zip(axes, chosen, strict=True):
             members = numpy_generator(seed, "samples", int(label)).permutation(np.flatnonzero(labels == label))[:each]
-            shown = as_pictures(images.take(torch.as_tensor(members, device=images.device)))
-            for axis, picture in zip(line, shown, strict=False):
-                _show(axis, picture)
+            draw_images(line, images, members, named=False)
             line[0].set_ylabel(plain(images.class_names[label])[:18], rotation=0, ha="right", va="center", fontsize=7.5)
-        _bare(axes)
+        without_frames(axes)
         title = f"{images.name}: images of each class"
         if len(chosen) < count:
             title = f"{images.name}: images of {len(chosen)} of its {count:,} classes"
@@ -104,8 +99,8 @@ def augmented(images: ImageSet, index: int = 0, count: int = 23, seed: int = 0) 
     fig, axes = figure(-(-(count + 1) // columns), columns, width=7.0, height=0.42 + 0.875 * -(-(count + 1) // columns))
     with in_style():
         for axis, picture in zip(axes.flat, pictures, strict=False):
-            _show(axis, picture)
-        _bare(axes)
+            draw_picture(axis, picture)
+        without_frames(axes)
         axes[0, 0].set_title("as it is", fontsize=7.5)
         for side in axes[0, 0].spines.values():
             side.set(visible=True, color=_TEST, linewidth=1.5)
@@ -117,17 +112,6 @@ def samples(images: ImageSet, count: int = 40, seed: int = 0) -> Figure:
     """`count` images drawn by `seed`, whatever their classes, under their class names."""
     chosen = numpy_generator(seed, "sample").permutation(len(images))[:count]
     return query_grid(images, chosen, title=f"{images.name}: {len(chosen)} of {len(images):,} images, drawn at random")
-
-
-def _show(axis: Axes, picture: npt.NDArray[Any]) -> None:
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-
-
-def _bare(axes: Any) -> None:
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
-        axis.spines[:].set_visible(False)
 
 
 def points(places: npt.NDArray[np.float64], labels: Ints, names: tuple[str, ...]) -> Figure:

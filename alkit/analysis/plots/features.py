@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from alkit.analysis.plots.queries import as_pictures
+from alkit.analysis.plots.queries import as_pictures, draw_picture, without_frames
 from alkit.analysis.plots.style import figure, in_style, plain
 from alkit.data import ImageSet
 
@@ -21,17 +21,16 @@ def neighbours(images: ImageSet, nearest: Tensor, title: str = "") -> Figure:
     rows, columns = nearest.shape
     fig, axes = figure(rows, columns, width=0.72 * columns, height=0.86 * rows + 0.5)
     with in_style():
+        without_frames(axes)
         for line, places in zip(axes, nearest.cpu(), strict=True):
             pictures = as_pictures(images.take(places.to(images.device)))
             labels = images.labels.cpu()[places].tolist()
             for column, (axis, picture, label) in enumerate(zip(line, pictures, labels, strict=True)):
-                axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+                draw_picture(axis, picture)
                 name = plain(images.class_names[label])[:11]
                 look = "black" if not column else SAME if label == labels[0] else OTHER
                 axis.set_title(name if label == labels[0] else f"({name})", fontsize=7, pad=2, color=look)
-                axis.set(xticks=[], yticks=[])
-                axis.grid(False)
-                axis.spines[:].set_visible(not column)
+            line[0].spines[:].set_visible(True)
         fig.suptitle(plain(title))
     return fig
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy.stats import rankdata
 
-from alkit.analysis.plots.comparisons import draw_matrix, matrix_width
+from alkit.analysis.plots.comparisons import matrix_figure
 from alkit.analysis.plots.curves import MOST_TOGETHER, fences
-from alkit.analysis.plots.style import WIDTH, figure, height_for, in_style, percent_axis, plain, styles
+from alkit.analysis.plots.style import figure, height_for, in_style, percent_axis, plain, styles
 from alkit.data import ImageSet
 
 
@@ -30,11 +31,7 @@ def query_grid(
         axis.axis("off")
     with in_style():
         if len(chosen):
-            pictures = as_pictures(train.take(torch.as_tensor(chosen, device=train.device)))
-            labels = train.labels.cpu().numpy()[chosen]
-            for axis, picture, label in zip(axes.flat, pictures, labels, strict=False):
-                axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set_title(plain(train.class_names[label])[:14], fontsize=7, pad=2)
+            draw_images(axes.flat, train, chosen)
         fig.suptitle(plain(title))
     return fig
 
@@ -47,18 +44,34 @@ def query_rows(
     fig, axes = figure(rows, columns, width=7.0, height=0.854 * rows + 0.28)
     with in_style():
         for line, (label, indices) in zip(axes, queries.items(), strict=False):
-            chosen = torch.as_tensor(np.asarray(indices)[:columns], dtype=torch.int64, device=train.device)
-            pictures, labels = as_pictures(train.take(chosen)), train.labels.cpu()[chosen.cpu()].tolist()
-            for axis, picture, name in zip(line, pictures, labels, strict=False):
-                axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-                axis.set_title(plain(train.class_names[name])[:14], fontsize=7, pad=2)
+            draw_images(line, train, np.asarray(indices)[:columns])
             line[0].set_ylabel(plain(label)[:24], rotation=0, ha="right", va="center", fontsize=7.5)
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-            axis.grid(False)
-            axis.spines[:].set_visible(False)
+        without_frames(axes)
         fig.suptitle(plain(title))
     return fig
+
+
+def draw_images(axes: Iterable[Axes], images: ImageSet, indices: np.ndarray[Any, Any], named: bool = True) -> None:
+    """The images `indices` (n,) on as many axes, each under its class name if they are `named`."""
+    chosen = torch.as_tensor(indices, dtype=torch.int64)
+    pictures = as_pictures(images.take(chosen.to(images.device)))
+    for axis, picture, label in zip(axes, pictures, images.labels.cpu()[chosen].tolist(), strict=False):
+        draw_picture(axis, picture)
+        if named:
+            axis.set_title(plain(images.class_names[label])[:14], fontsize=7, pad=2)
+
+
+def draw_picture(axis: Axes, picture: np.ndarray[Any, Any]) -> None:
+    """One of `as_pictures`, pixel by pixel."""
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+
+
+def without_frames(axes: Any) -> None:
+    """Leave of all `axes` what was drawn on them, and their names."""
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        axis.spines[:].set_visible(False)
 
 
 def as_pictures(images: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -106,11 +119,8 @@ def _class_matrix(shares: pd.DataFrame) -> Figure:
     """The shares of many labels as shaded cells, in percent: a row a label, a column a class."""
     matrix = 100 * shares.T
     matrix.columns = pd.Index([str(name)[:18] for name in matrix.columns])
-    fig, axes = figure(width=matrix_width(matrix), height=1.2 + 0.19 * len(matrix))
-    with in_style():
-        draw_matrix(axes[0, 0], matrix, "{:.0f}", vmax=float(np.nanmax(matrix.to_numpy())))
-        axes[0, 0].set_title("Classes of what was bought, percent of the images")
-    return fig
+    most, height = float(np.nanmax(matrix.to_numpy())), 1.2 + 0.19 * len(matrix)
+    return matrix_figure(matrix, "Classes of what was bought, percent of the images", most, "{:.0f}", height)
 
 
 def overlap_heatmap(matrix: pd.DataFrame) -> Figure:
@@ -118,11 +128,7 @@ def overlap_heatmap(matrix: pd.DataFrame) -> Figure:
     values = matrix.to_numpy(dtype=np.float64)[~np.eye(len(matrix), dtype=bool)]
     values = values[~np.isnan(values)]
     most = max((value for value in values if value <= fences(values)[1]), default=0.0)  # one cell flattens no others
-    fig, axes = figure(width=matrix_width(matrix), height=min(WIDTH, 1.4 + 0.25 * len(matrix)))
-    with in_style():
-        draw_matrix(axes[0, 0], matrix, "{:.2f}", vmax=max(0.1, float(most)))
-        axes[0, 0].set_title("Overlap of what was bought (Jaccard)")
-    return fig
+    return matrix_figure(matrix, "Overlap of what was bought (Jaccard)", max(0.1, float(most)))
 
 
 def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: str) -> Figure:
@@ -214,14 +220,3 @@ def asked_on_the_plane(
         fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=4, markerscale=1.2)
         fig.suptitle(plain(title))
     return fig
-
-
-__all__ = [
-    "asked_on_the_plane",
-    "class_histogram",
-    "embedding",
-    "overlap_heatmap",
-    "query_grid",
-    "query_rows",
-    "redundancy_curves",
-]

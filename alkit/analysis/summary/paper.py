@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from alkit import plots, statistics
 from alkit.analysis import quirk_effects
+from alkit.analysis.plots.comparisons import in_numbers
 from alkit.analysis.plots.style import in_style
 from alkit.analysis.summary import calibrated, tables
 from alkit.analysis.summary.study import BASELINE, StudyFolder, open_study, title_of
@@ -79,7 +80,7 @@ def forest(study: StudyFolder) -> Figure | str:
     if study.switches:
         return quirk_effects.forest(quirk_effects.effects(study.path))
     found = tables.pairs(study, "accuracy")
-    lines = tables.against_baseline(tables.to_draw(study, found, "accuracy"))
+    lines = tables.against_baseline(tables.to_draw(found))
     if not len(lines):
         return f"no method ends at as many labels as {BASELINE}"
     return plots.forest([("", lines)], width=5.0)
@@ -120,8 +121,9 @@ def rows(study: StudyFolder) -> pd.DataFrame:
         }  # fmt: skip
         if beside:
             test = beside.get(label)
-            line[f"above {against}"] = "" if test is None else _signed(test)
-            line["p"] = "" if test is None else tables.p_value(test["p_holm"])
+            known = test is not None and test["n"] > 0
+            line[f"above {against}"] = in_numbers(test).replace("−", MINUS) if known else ""
+            line["p"] = tables.p_value(test["p_holm"]) if known else ""
         lines.append(line | {"ECE": _spread(measured[label]["ece"], measured[label]["ece sd"], 3)})
     frame = pd.DataFrame(lines)
     return frame.loc[:, (frame != "").any()]
@@ -138,19 +140,6 @@ def _spread(mean: float, deviation: float, digits: int) -> str:
     return f"{mean:.{digits}f}" + ("" if np.isnan(deviation) else f" $\\pm$ {deviation:.{digits}f}")
 
 
-def _signed(test: Mapping[str, Any]) -> str:
-    """`+6.2 (-0.4 to 12.8)` with the signs of mathematics."""
-    if np.isnan(test["difference"]):
-        return ""
-    said = f"{100 * test['difference']:+.1f}"
-    if not np.isnan(test["low"]):
-        said += f" ({100 * test['low']:.1f} to {100 * test['high']:.1f})"
-    return said.replace("-", MINUS)
-
-
 def _intervals(study: StudyFolder) -> str:
     names = {statistics.interval_name(n) for n in study.frame.groupby("label")["seed"].nunique() if n > 1}
     return " or ".join(f"their {name}" for name in sorted(names)) or "nothing: one seed"
-
-
-__all__ = ["curves", "forest", "reliability", "rows", "table", "write"]

@@ -140,6 +140,3 @@ def pool_map(
     points = TSNE(perplexity=near, init="pca", random_state=0).fit_transform(vectors)
     places = {label: np.searchsorted(kept, query) for label, query in chosen.items()}
     return points, train.labels.cpu().numpy()[kept], places, ", ".join(map(str, sorted(seeds)))
-
-
-__all__ = ["class_shares", "nearest_distance", "overlap", "pixels", "pool_map", "redundancy"]

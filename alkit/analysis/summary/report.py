@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from alkit import plots
+from alkit import plots, statistics
 from alkit.analysis import published, quirk_effects
 from alkit.analysis.summary import page, queried, tables
-from alkit.analysis.summary.calibrated import is_it_calibrated
+from alkit.analysis.summary.calibrated import is_it_calibrated as is_it_calibrated
 from alkit.analysis.summary.cautions import at_the_first_cycle, cautions
 from alkit.analysis.summary.page import MOST_DIAGRAMS, MOST_UNFOLDED, section
 from alkit.analysis.summary.study import BASELINE, StudyFolder, title_of
@@ -18,7 +18,6 @@ from alkit.analysis.summary.tables import fixed, whole
 from alkit.analysis.summary.verdict import verdict
 from alkit.data import ImageSet
 from alkit.errors.words import counted, every
-from alkit.statistics import is_shown
 
 
 @section
@@ -108,7 +107,7 @@ def how_sure(study: StudyFolder) -> None:
     tested = False
     for measure, name in (("accuracy", "final accuracy"), ("area", "area under the budget curve")):
         found = tables.pairs(study, measure)
-        known, shown = int(found["p"].notna().sum()), int(found["p_holm"].map(is_shown).sum())
+        known, shown = int(found["p"].notna().sum()), int(found["p_holm"].map(statistics.is_shown).sum())
         if not known:
             why = "no two methods share two seeds" if len(found) else "fewer than two methods end at the same labels"
             page.say(f"Differences in {name}: {why}, so nothing can be tested.")
@@ -144,7 +143,7 @@ def _differences(study: StudyFolder, measure: str, name: str, found: pd.DataFram
     """A forest of the differences to the baseline, and, of many methods, who is above whom; whether any was shown."""
     if study.switches:
         return False  # their forest is the page's first picture
-    drawn = tables.to_draw(study, found, measure)
+    drawn = tables.to_draw(found)
     beside = tables.against_baseline(drawn)
     if len(beside) > 1:
         page.figure(study, f"forest_{measure}", plots.forest([(f"{name.capitalize()}, above {BASELINE}", beside)]),
@@ -180,7 +179,7 @@ def _penalty(study: StudyFolder) -> None:
 @section
 def selection_or_training(study: StudyFolder) -> None:
     """OO4AL's gap to random, split by its controls."""
-    parts = tables.attribution(study)
+    parts = statistics.attribution(study.frame)
     if not len(parts):
         page.say(
             "Not answered here: that needs finished runs of oo4al, cmam, ranked_margin and random with the same seeds."
@@ -319,17 +318,3 @@ def beside_what_was_published(study: StudyFolder) -> None:
         "seeds. There is a *verdict* only where the protocols are the same.",
         "*at* is the line of the second table: where the number was published, and in what our runs differ from it.",
     )
-
-
-__all__ = [
-    "beside_what_was_published",
-    "how_it_was_run",
-    "how_sure",
-    "is_it_calibrated",
-    "selection_or_training",
-    "what_it_costs",
-    "what_it_is",
-    "what_there_is",
-    "what_was_asked_for",
-    "which_is_better",
-]

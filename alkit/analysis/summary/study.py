@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from alkit import records
-from alkit.calibration import calibration_errors
-from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment, Study
+from alkit.config import DATA_OPTIONS, Experiment, Study
 from alkit.data import ImageSet, digest, load_for
 from alkit.errors import AlkitError, CheckpointError, DataError
 from alkit.errors.words import as_text, counted, listed
@@ -71,10 +70,15 @@ class StudyFolder:
         return [label for label in self.labels if cycles[label] > 1]
 
     @cached_property
+    def first_records(self) -> dict[str, dict[str, Any]]:
+        """The record of each label's first run."""
+        first = self.frame.drop_duplicates("label").set_index("label")["path"]
+        return {label: records.read_run(first[label]) for label in self.labels}
+
+    @property
     def params(self) -> dict[str, dict[str, Any]]:
         """The parameters of each label's first run."""
-        first = self.frame.drop_duplicates("label").set_index("label")["path"]
-        return {label: records.read_run(first[label])["params"] for label in self.labels}
+        return {label: record["params"] for label, record in self.first_records.items()}
 
     @cached_property
     def image_records(self) -> dict[str, list[Mapping[str, Any] | None]]:
@@ -89,9 +93,8 @@ class StudyFolder:
         """{label: (quirk, label without it)}, if the study is of quirks: at least half of its labels are such."""
         from alkit.analysis.quirk_effects import switched
 
-        first = self.frame.drop_duplicates("label").set_index("label")["path"]
         try:
-            found = switched({label: records.read_run(first[label]) for label in self.labels})
+            found = switched(self.first_records)
         except AlkitError:  # numbers without records, as in a notebook
             return {}
         return found if 2 * len(found) >= len(self.labels) else {}
@@ -206,30 +209,6 @@ def title_of(path: Path) -> str:
         return path.name
 
 
-def remeasured(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` with the calibration of older records, which have no signed gap and 100 bins, measured again.
-
-    In the bins of their protocol, from `predictions.npz`. Records without it, or that say their bins, stay as they are.
-    """
-    frame = frame.copy()
-    for path, rows in frame[frame["gap"].isna()].groupby("path"):
-        record = records.read_run(str(path))
-        try:
-            arrays = records.read_predictions(str(path))
-        except AlkitError:
-            continue
-        if "bins" in record["cycles"][0] or len(arrays["confidence"]) != len(record["cycles"]):
-            continue
-        bins = ECE_BINS.get(record["protocol"], ECE_BINS["corrected"])
-        dropped = bool((record.get("quirks") or {}).get("ece_drops_full_confidence"))
-        for place, cycle, accuracy in zip(rows.index, rows["cycle"] - 1, rows["accuracy"], strict=True):
-            errors = calibration_errors(arrays["confidence"][cycle], arrays["correct"][cycle], bins, dropped)
-            if abs(errors.accuracy - accuracy) < 1e-6:  # else they are another run's
-                found = (errors.ece, errors.gap, errors.oe, errors.ace, bins)
-                frame.loc[place, ["ece", "gap", "oe", "ace", "bins"]] = found
-    return frame
-
-
 def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_root: str | None = None) -> StudyFolder:
     """Read the study folder `study_dir`; tables and figures go to `out_dir` (the study folder itself by default).
 
@@ -254,7 +233,6 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
         frame = frame[frame["dataset"] == runs.index[0]].drop_duplicates(
             ["path", "labelled"], keep="last", ignore_index=True
         )
-        frame = remeasured(frame)
     study = StudyFolder(path, path if out_dir is None else Path(out_dir), frame, state, problems, others, data_root)
     place = {label: number for number, label in enumerate(study.labels)}
     study.frame = frame.sort_values("label", key=lambda column: column.map(place), kind="stable", ignore_index=True)

@@ -22,20 +22,20 @@ Format = Callable[[Any], str]
 
 def fixed(digits: int) -> Format:
     """Numbers with so many digits after the point; nothing for what is not known."""
-    return lambda value: "" if _unknown(value) else f"{float(value):.{digits}f}"
+    return lambda value: "" if pd.isna(value) else f"{float(value):.{digits}f}"
 
 
 def signed(digits: int) -> Format:
     """As `fixed`, with the sign of what may be on either side of 0."""
-    return lambda value: "" if _unknown(value) else f"{float(value):+.{digits}f}"
+    return lambda value: "" if pd.isna(value) else f"{float(value):+.{digits}f}"
 
 
 def whole(value: Any) -> str:
-    return "" if _unknown(value) else f"{round(float(value))}"
+    return "" if pd.isna(value) else f"{round(float(value))}"
 
 
 def p_value(value: Any) -> str:
-    return "" if _unknown(value) else f"{float(value):.2g}" if value >= 1e-4 else f"{float(value):.0e}"
+    return "" if pd.isna(value) else f"{float(value):.2g}" if value >= 1e-4 else f"{float(value):.0e}"
 
 
 def text(frame: pd.DataFrame, formats: Mapping[str, Format]) -> pd.DataFrame:
@@ -49,12 +49,10 @@ def text(frame: pd.DataFrame, formats: Mapping[str, Format]) -> pd.DataFrame:
 
 def completeness(study: StudyFolder) -> pd.DataFrame:
     """Runs a label by their state."""
-    state, rows = study.state, []
-    for label in dict.fromkeys([*study.labels, *state["label"]]):
-        part = state[state["label"] == label]
-        counts = {name: int((part["state"] == name).sum()) for name in ("finished", "running", "failed", "missing")}
-        rows.append({"label": label, "runs": len(part), **counts})
-    return pd.DataFrame.from_records(rows, columns=["label", "runs", "finished", "running", "failed", "missing"])
+    counts = pd.crosstab(study.state["label"], study.state["state"])
+    counts = counts.reindex(columns=["finished", "running", "failed", "missing"], fill_value=0)
+    counts.insert(0, "runs", counts.sum(axis=1))
+    return counts.reindex(list(dict.fromkeys([*study.labels, *counts.index])), fill_value=0).reset_index()
 
 
 def unfinished(study: StudyFolder) -> pd.DataFrame:
@@ -92,21 +90,12 @@ def environment(study: StudyFolder) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def per_run(study: StudyFolder) -> pd.DataFrame:
-    """One row a run: `label`, `seed`, `labelled` at its end, the measures there, and the area of its accuracy curve."""
-    rows = []
-    ordered = study.frame.sort_values(["path", "cycle"], kind="stable")
-    paths = ordered["path"].to_numpy()
-    starts = np.flatnonzero(np.r_[True, paths[1:] != paths[:-1]][: len(paths)])
-    labels, accuracy = ordered["labelled"].to_numpy(dtype=float), ordered["accuracy"].to_numpy(dtype=float)
-    ends = np.r_[starts[1:], len(paths)][: len(starts)]
-    for start, end in zip(starts, ends, strict=True):
-        points = slice(int(start), int(end))
-        area = statistics.area_under_budget_curve(labels[points], accuracy[points])
-        rows.append((int(labels[start]), int(labels[end - 1]), area))
-    table = ordered.iloc[np.asarray(ends, dtype=int) - 1][["label", "seed", *MEASURES]].reset_index(drop=True)
-    for place, name in enumerate(("first", "labelled", "area"), 2):
-        table.insert(place, name, [row[place - 2] for row in rows])
-    return table
+    """One row a run: `label`, `seed`, labels at its `first` cycle and its last, its last measures, its `area`."""
+    runs = study.frame.sort_values(["path", "cycle"], kind="stable").groupby("path")
+    areas = [statistics.area_under_budget_curve(*part.to_numpy(dtype=float).T)
+             for _, part in runs[["labelled", "accuracy"]]]  # fmt: skip
+    table = runs.tail(1)[["label", "seed", "labelled", *MEASURES]].reset_index(drop=True)
+    return table.assign(first=runs.head(1)["labelled"].to_numpy(), area=areas)
 
 
 def results(study: StudyFolder) -> pd.DataFrame:
@@ -225,7 +214,8 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
         chosen = [(label, base) for label, base in study.bases.items() if {label, base} <= present]
         table = statistics.pairwise_tests(runs, measure, pairs=chosen)
         last = runs.groupby("label")["labelled"].max()
-        return table.assign(ends=[_ends(int(last[a]), int(last[b])) for a, b in chosen])
+        said = "(With the switch it ends at {:,} labels, without it at {:,}.)"
+        return table.assign(ends=["" if last[a] == last[b] else said.format(last[a], last[b]) for a, b in chosen])
     order = [label for label in study.labels if label != BASELINE] + [BASELINE]
     parts = []
     for _, group in runs.groupby(["first", "labelled"], sort=False):
@@ -239,20 +229,10 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
     return table
 
 
-def _ends(one: int, other: int) -> str:
-    return "" if one == other else f"(With the switch it ends at {one:,} labels, without it at {other:,}.)"
-
-
-def to_draw(study: StudyFolder, table: pd.DataFrame, measure: str) -> pd.DataFrame:
+def to_draw(table: pd.DataFrame) -> pd.DataFrame:
     """`pairs` for a picture: with `shown` and the differences of the single seeds (`singles`)."""
-    values: Any = {label: part.set_index("seed")[measure] for label, part in per_run(study).groupby("label")}
-    drawn = table.assign(shown=table["p_holm"].map(statistics.is_shown))
-    drawn["singles"] = pd.Series(
-        [[float(values[a][seed] - values[b][seed]) for seed in test.seeds]
-         for a, b, test in table[["a", "b", "test"]].to_numpy()],
-        index=table.index, dtype=object,
-    )  # fmt: skip
-    return drawn
+    singles = [list(test.differences) for test in table["test"]]
+    return table.assign(shown=table["p_holm"].map(statistics.is_shown), singles=singles)
 
 
 def against_baseline(table: pd.DataFrame) -> pd.DataFrame:
@@ -274,7 +254,7 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
     for name in ("difference", "low", "high", "detectable"):
         shown[name] = 100 * shown[name].astype(float)
     shown.insert(6, "interval", [statistics.interval_name(n).removesuffix(" interval") for n in shown["n"]])
-    words = ["" if _unknown(p) else "shown" if statistics.is_shown(p) else "not shown" for p in shown["p_holm"]]
+    words = ["" if pd.isna(p) else "shown" if statistics.is_shown(p) else "not shown" for p in shown["p_holm"]]
     shown.insert(7, "verdict", words)
     shown = shown.rename(columns={"n": "seeds", "detectable": "4 in 5 find"})
     return shown.rename(columns=lambda name: str(name).replace("_", " "))
@@ -308,11 +288,6 @@ def penalty(study: StudyFolder) -> pd.DataFrame:
     frame = study.frame[study.frame["label"].isin(study.active)]
     order = frame["label"].map(study.labels.index)
     return statistics.penalty_matrix(frame.iloc[np.argsort(order.to_numpy(), kind="stable")])
-
-
-def attribution(study: StudyFolder) -> pd.DataFrame:
-    """Training's and selection's part of OO4AL's gap to random, a row a seed and cycle; empty without its controls."""
-    return statistics.attribution(study.frame)
 
 
 def attribution_means(parts: pd.DataFrame) -> pd.DataFrame:
@@ -360,9 +335,5 @@ def _range(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _unknown(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, (float, np.floating)) and math.isnan(value))
-
-
 def _plain(value: Any) -> str:
-    return "" if _unknown(value) else str(value)
+    return "" if pd.isna(value) else str(value)
