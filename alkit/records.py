@@ -194,7 +194,7 @@ def image_groups(frame: pd.DataFrame, column: str = "images") -> dict[str, list[
 # --- completeness ---
 
 
-def completeness(folder: str | Path, frame: pd.DataFrame | None = None, now: float | None = None) -> pd.DataFrame:
+def completeness(folder: str | Path, frame: pd.DataFrame | None = None) -> pd.DataFrame:
     """The runs that a study folder should hold and what became of each.
 
     One row a run: `label`, `seed`, `state` (finished, running, failed or missing), `cycle` of `cycles`, `reason` (empty
@@ -216,7 +216,7 @@ def completeness(folder: str | Path, frame: pd.DataFrame | None = None, now: flo
         elif str(path) in broken:
             row = {"state": "failed", "reason": f"its record is left out: {broken[str(path)]}"}
         else:
-            row = _unfinished(path, time.time() if now is None else now)
+            row = _unfinished(path)
         rows.append({"label": label, "seed": seed, "path": str(path)} | row)
     columns = ["label", "seed", "state", "cycle", "cycles", "reason", "path"]
     table = pd.DataFrame.from_records(rows, columns=columns)
@@ -239,17 +239,17 @@ def _expected(root: Path) -> dict[tuple[str, int], Path]:
     return found
 
 
-def _unfinished(path: Path, now: float) -> dict[str, Any]:
+def _unfinished(path: Path) -> dict[str, Any]:
     """State and reason of a run without a readable record."""
     progress, failure = read_mapping(path / "progress.json"), read_mapping(path / "failure.json")
     row: dict[str, Any] = {key: progress[key] for key in ("cycle", "cycles") if _count(progress.get(key))}
     updated = seconds(progress.get("updated"))
-    if failure and _time(failure.get("time")) >= updated - 1:
+    if failure and (seconds(failure.get("time")) or math.inf) >= updated - 1:  # one without a time is not to be lost
         cell = f" (cell {failure['cell']})" if failure.get("cell") not in (None, "") else ""
         error = one_line(str(failure.get("error") or "no message was left"))
         return row | {"state": "failed", "reason": f"{error}{one_line(cell)}"}
     if progress:
-        if is_alive(progress, now):
+        if is_alive(progress, time.time()):
             return row | {"state": "running", "reason": one_line(str(progress.get("state", "running")))}
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(updated)) if updated else "an unknown time"
         return row | {"state": "failed", "reason": f"stopped: no sign of life since {since}; started again, it goes on"}
@@ -283,7 +283,7 @@ def _check_record(record: Any, file: Path) -> None:
     if not isinstance(cycles, list) or not cycles or not all(isinstance(cycle, dict) for cycle in cycles):
         raise refuse("no cycles")
     for number, cycle in enumerate(cycles, 1):
-        accuracy, labelled = _number(cycle.get("accuracy"), math.nan), cycle.get("labelled")
+        accuracy, labelled = _number(cycle.get("accuracy")), cycle.get("labelled")
         if type(cycle.get("cycle")) is not int or cycle["cycle"] != number:
             raise refuse(f"cycle {number} is missing")
         if not 0 <= accuracy <= 1:
@@ -302,8 +302,8 @@ def _rows(record: dict[str, Any], study: str, path: Path) -> Iterator[tuple[Any,
     images = (*splits, "/".join(splits)) if splits else (None, None, None)
     for cycle in record["cycles"]:
         seconds = cycle.get("seconds") if isinstance(cycle.get("seconds"), dict) else {}
-        values = [_number(cycle.get(n), math.nan) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
-        times = [_number(seconds.get(name), math.nan) for name in SECONDS]
+        values = [_number(cycle.get(n)) if n in _NUMBERS else cycle.get(n) for n in CYCLE_COLUMNS]
+        times = [_number(seconds.get(name)) for name in SECONDS]
         yield (*run, *values, *times, *environment, *images, digest, str(path))
 
 
@@ -371,20 +371,9 @@ def _count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _number(value: Any, default: float = 0.0) -> float:
+def _number(value: Any) -> float:
+    """A number of a record; NaN for what is none."""
     try:
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     except OverflowError:  # a whole number of hundreds of digits
-        return default
-
-
-def _time(value: Any) -> float:
-    """A Unix time, or an ISO 8601 one, as a Unix time; an unreadable one counts as now: a failure is not to be lost."""
-    if isinstance(value, str):
-        try:
-            from datetime import datetime
-
-            return datetime.fromisoformat(value).timestamp()
-        except ValueError:
-            return math.inf
-    return _number(value, math.inf)
+        return math.nan

@@ -61,23 +61,16 @@ def run_values(study: str | Path) -> pd.DataFrame:
     no such folder.
     """
     frame = load_runs(study)
-    rows = []
-    for path, cycles in frame.groupby("path", sort=False):
-        record, last = read_run(str(path)), cycles.iloc[-1]
-        compared, on = setting(record)
-        curve = cycles.drop_duplicates("labelled")  # of cycles that bought nothing (an emptied pool) the first is kept
-        rows.append(
-            {
-                "study": last["study"], "dataset": last["dataset"], "method": last["method"], "label": last["label"],
-                "seed": int(last["seed"]), "labelled": int(last["labelled"]),
-                "compared": compared, "on": on,
-                "accuracy": float(last["accuracy"]), "ece": float(last["ece"]),
-                "area": area_under_budget_curve(curve["labelled"].tolist(), curve["accuracy"].tolist())
-                if len(curve) > 1 else np.nan,
-            }
-        )  # fmt: skip
-    columns = ["study", "dataset", "method", "label", "seed", "labelled", "compared", "on", *MEASURES]
-    return pd.DataFrame(rows, columns=columns)
+    ends = frame.drop_duplicates("path", keep="last")
+    settings = [setting(read_run(path)) for path in ends["path"]]
+    # of cycles that bought nothing (an emptied pool) the first is kept
+    curves = frame.drop_duplicates(["path", "labelled"]).groupby("path", sort=False)[["labelled", "accuracy"]]
+    return ends[["study", "dataset", "method", "label", "seed", "labelled", "accuracy", "ece"]].assign(
+        compared=[compared for compared, _ in settings],
+        on=[on for _, on in settings],
+        area=[area_under_budget_curve(*curve.to_numpy(dtype=np.float64).T) if len(curve) > 1 else np.nan
+              for _, curve in curves],
+    )  # fmt: skip
 
 
 def setting(record: Mapping[str, Any]) -> tuple[str, frozenset[str]]:

@@ -125,37 +125,23 @@ def run(
     *,
     train: ImageSet | None = None,
     test: ImageSet | None = None,
+    quiet: bool = False,
 ) -> Run:
     """Run the experiment (or go on with it, or read it back if its folder holds it finished), showing progress.
 
     The record goes to `out_dir`; without one to `outputs_dir`/DATASET/LABEL/seed-N; without either nothing is kept.
     A method that needs a pretext task's losses and was given none has them computed first, into the same folder (with
     `outputs_dir` into one that all runs share). `train` and `test` are images of one's own, as for `ActiveLearner`.
+    A `quiet` run shows nothing.
     """
     if train is not None or test is not None:
         experiment = own_experiment(experiment, train, test)
-    return _run(experiment, _Bars(experiment), out_dir, outputs_dir, train, test)
-
-
-def quiet_run(experiment: Experiment) -> Run:
-    """Run a small experiment by the way: nothing is shown and nothing kept."""
-    return _run(experiment, _Quiet(experiment))
-
-
-def _run(
-    experiment: Experiment,
-    shown: _Bars,
-    out_dir: str | Path | None = None,
-    outputs_dir: str | Path | None = None,
-    train: ImageSet | None = None,
-    test: ImageSet | None = None,
-) -> Run:
     out_dir, outputs_dir = named(out_dir, "out_dir"), named(outputs_dir, "outputs_dir")
     pretext_dir = out_dir
     if out_dir is None and outputs_dir is not None:
         pretext_dir = outputs(outputs_dir) / experiment.dataset / "pretext"
         out_dir = outputs(outputs_dir) / experiment.dataset / experiment.name / f"seed-{experiment.seed}"
-    with shown as bars:
+    with _Quiet(experiment) if quiet else _Bars(experiment) as bars:
         experiment = with_pretext(experiment, pretext_dir or _scratch().name, bars, train=train, test=test)
         learner = ActiveLearner(experiment, out_dir, progress=bars, train=train, test=test)
         records = []

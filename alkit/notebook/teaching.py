@@ -169,11 +169,11 @@ def two_moons(method: str, show: bool = True, seed: int = 0) -> Figure | None:
         return None
     from alkit.analysis.plots import asked_on_the_plane
     from alkit.data.synthetic import moon_points
-    from alkit.notebook import quiet_run
+    from alkit.notebook import run as run_experiment
 
     row = get_method(method)
     settings = MOONS | ({"model": "mc_dropout_cnn"} if row.objective == "weighted" else {})
-    run = quiet_run(Experiment(method=method, seed=seed, **settings))
+    run = run_experiment(Experiment(method=method, seed=seed, **settings), quiet=True)
     points = moon_points(run.train.images.cpu().numpy())
     queries = run.queries
     return asked_on_the_plane(

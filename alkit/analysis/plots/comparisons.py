@@ -18,7 +18,7 @@ ABOVE, BELOW, NEITHER = "#0072B2", "#D55E00", "#7a7a7a"
 """Colours of what is shown to be above, shown to be below, and not shown."""
 
 
-def forest(panels: Sequence[tuple[str, pd.DataFrame]], title: str = "", note: str = "", width: float = WIDTH) -> Figure:
+def forest(panels: Sequence[tuple[str, pd.DataFrame]], note: str = "", width: float = WIDTH) -> Figure:
     """Differences with their intervals, a line a comparison, in a panel a measure: (title, table).
 
     A table has the columns `name`, `difference`, `low`, `high` (fractions; drawn in points), `shown` (whether the test
@@ -44,8 +44,6 @@ def forest(panels: Sequence[tuple[str, pd.DataFrame]], title: str = "", note: st
         said = f"squares: mean difference (filled: shown); lines: {interval_note(counts)}; dots: single seeds"
         said += f" ({outside} more outside)" if outside else ""
         fig.supxlabel("\n".join(filter(None, (said.replace("\n", " "), note))), fontsize=SMALL)
-        if title:
-            fig.suptitle(plain(title))
     return fig
 
 

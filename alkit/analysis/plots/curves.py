@@ -63,7 +63,7 @@ def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def curves(
-    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None, title: str = "",
+    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None,
     beside: Mapping[str, str] | None = None, width: float = WIDTH,
 ) -> Figure:  # fmt: skip
     """`metric` of every label of a study against labelled images.
@@ -79,10 +79,10 @@ def curves(
     study = _Curves(frame, metric, table, known)
     with in_style():
         if study.active and table.loc[table["label"].isin(study.active), "labelled"].nunique() == 1:
-            return _rows_of_points(study, title, width)
+            return _rows_of_points(study, width)
         if len(study.looks) > MOST_TOGETHER:
-            return _panels(study, title, beside)
-        return _together(study, title, width)
+            return _panels(study, beside)
+        return _together(study, width)
 
 
 class _Curves:
@@ -196,7 +196,7 @@ class _Curves:
             percent_axis(axis)
 
 
-def _together(study: _Curves, title: str, width: float) -> Figure:
+def _together(study: _Curves, width: float) -> Figure:
     below = width <= COLUMN  # no room for a legend at the side
     strip = 0 if study.bands or not study.active else 0.035 * len(study.active)
     ratios = {"width_ratios": [1, strip], "wspace": 0} if strip else None
@@ -208,7 +208,7 @@ def _together(study: _Curves, title: str, width: float) -> Figure:
     study.frame_axis(axis)
     if len(study.published):
         draw_published(axis, study.published, study.looks)
-    axis.set(title=plain(title or NAMES[study.metric][1]), xlabel="labelled images", ylabel=study.name())
+    axis.set(title=NAMES[study.metric][1], xlabel="labelled images", ylabel=study.name())
     note, outside = study.note(), study.outside()
     if outside:
         fig.supxlabel(_wrapped(outside, width), fontsize=SMALL)
@@ -231,7 +231,7 @@ def _together(study: _Curves, title: str, width: float) -> Figure:
     return fig
 
 
-def _panels(study: _Curves, title: str, beside: Mapping[str, str] | None) -> Figure:
+def _panels(study: _Curves, beside: Mapping[str, str] | None) -> Figure:
     """A panel a label, the others grey behind it."""
     compared = {label: (beside or {}).get(label, BASELINE) for label in study.looks}
     shown_labels = [label for label in study.active if not beside or label in beside]
@@ -260,21 +260,18 @@ def _panels(study: _Curves, title: str, beside: Mapping[str, str] | None) -> Fig
     for axis in axes.flat:
         axis.locator_params("y", nbins=4)
     dashed = "the same without the switch" if beside else BASELINE
-    lines = [
-        f"{' '.join(study.note().split(chr(10))[:1])}; dashed: {dashed}; grey: all others",
-        *study.note().split("\n")[1:],
-    ]
+    mean, *more = study.note().split("\n")
+    lines = [f"{mean}; dashed: {dashed}; grey: all others", *more]
     if set(study.looks) - set(study.active):
         lines.append("black line: the whole pool")
-    heading = plain(title or NAMES[study.metric][1])
-    fig.suptitle("\n".join([heading, _wrapped("; ".join(lines), WIDTH)]), fontsize=8, linespacing=1.2)
+    fig.suptitle(f"{NAMES[study.metric][1]}\n{_wrapped('; '.join(lines), WIDTH)}", fontsize=8, linespacing=1.2)
     outside = study.outside()
     fig.supxlabel("labelled images" + (f"\n{_wrapped(outside, WIDTH)}" if outside else ""), fontsize=SMALL + 0.5)
     fig.supylabel(study.name(), fontsize=8)
     return fig
 
 
-def _rows_of_points(study: _Curves, title: str, width: float) -> Figure:
+def _rows_of_points(study: _Curves, width: float) -> Figure:
     """Labels that all have one number of images: a row a label, its mean, interval and single runs."""
     labels = list(study.looks)
     fig, axes = figure(width=min(width, 6.0), height=1.0 + 0.24 * len(labels))
@@ -300,7 +297,7 @@ def _rows_of_points(study: _Curves, title: str, width: float) -> Figure:
         .replace("thin lines: single", "small strokes: single")
         .replace("\n", "; ")
     )
-    axis.set(title=plain(title or NAMES[study.metric][1]) + at, xlabel=f"{study.name()}\n{note}")
+    axis.set(title=NAMES[study.metric][1] + at, xlabel=f"{study.name()}\n{note}")
     if study.metric == "accuracy":
         percent_axis(axis, "x")
     outside = study.outside()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from alkit import records
 from alkit.analysis.plots.style import without_letters
@@ -52,12 +51,8 @@ def differing(study: StudyFolder, label: str) -> dict[str, str]:
     paths = study.frame.loc[study.frame["label"] == label, "path"].unique()
     params = [records.compared_params(records.read_run(path)["params"]) for path in paths]
     names = sorted({name for values in params for name in values} - {"calibration_bins"})
-    found = {name: list(dict.fromkeys(_shown(values, name) for values in params)) for name in names}
+    found = {name: dict.fromkeys(str(values.get(name, "the default")) for values in params) for name in names}
     return {name: " or ".join(values) for name, values in found.items() if len(values) > 1}
-
-
-def _shown(values: dict[str, Any], name: str) -> str:
-    return str(values[name]) if name in values else "the default"
 
 
 def _other_images(study: StudyFolder) -> Iterator[str]:

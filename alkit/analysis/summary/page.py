@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
@@ -77,7 +77,7 @@ def say(*lines: str, warn: bool = False) -> None:
 def explain(title: str, *lines: str) -> None:
     """Show lines of the kit's own, `*emphasis*` and code marked, after a click; a table's columns are explained so."""
     marked = "".join(f"<li>{_marked(line)}</li>" for line in lines)
-    _show(f"<details><summary>{html.escape(title)}</summary><ul>{marked}</ul></details>", "\n".join(lines))
+    _show(f"<ul>{marked}</ul>", "\n".join(lines), title)
 
 
 def _marked(line: str) -> str:
@@ -90,10 +90,8 @@ def items(lines: list[str], verdict: bool = False, folded: str = "") -> None:
     """Show lines of plain text as a list (`folded`: after a click on these words); that of a `verdict` stands out."""
     if lines:
         kind = ' class="verdict"' if verdict else ""
-        marked = f"<ul{kind}>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
-        if folded:
-            marked = f"<details><summary>{html.escape(folded)}</summary>{marked}</details>"
-        _show(marked, "\n".join(lines))
+        marked = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        _show(f"<ul{kind}>{marked}</ul>", "\n".join(lines), folded)
 
 
 def heading(line: str, level: int = 3) -> None:
@@ -116,25 +114,22 @@ def table(
         shown = shown.rename(columns={"label": "method"})
     more = len(shown) - SHOWN_ROWS
     note = f" (the first {SHOWN_ROWS} of {len(shown)} rows; all are in tables/{name}.csv)" if more > 0 else ""
-    marked = as_html(shown.head(SHOWN_ROWS), caption + note)
-    if folded:
-        marked = f"<details><summary>{html.escape(caption)}</summary>{marked}</details>"
-    _show(marked, shown.head(SHOWN_ROWS).to_string(index=False))
+    shown = shown.head(SHOWN_ROWS)
+    _show(as_html(shown, caption + note), shown.to_string(index=False), caption if folded else "")
 
 
 def as_html(shown: pd.DataFrame, caption: str) -> str:
     """A table of text as HTML; columns of numbers are set to the right."""
-    right = {name: _numeric(shown[name]) for name in shown.columns}
-    head = "".join(_cell("th", str(name), right[name]) for name in shown.columns)
-    rows = [
-        "<tr>"
-        + "".join(_cell("td", value, right[name]) for name, value in zip(shown.columns, row, strict=True))
-        + "</tr>"
-        for row in shown.itertuples(index=False, name=None)
-    ]
+    places = [' class="n"' if _numeric(shown[name]) else "" for name in shown.columns]
+
+    def row(kind: str, values: Iterable[Any]) -> str:
+        cells = (f"<{kind}{place}>{html.escape(str(v))}</{kind}>" for place, v in zip(places, values, strict=True))
+        return f"<tr>{''.join(cells)}</tr>"
+
+    body = "".join(row("td", values) for values in shown.itertuples(index=False, name=None))
     return (
         f'<div class="wide"><table class="alkit"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<thead>{row('th', shown.columns)}</thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -158,8 +153,7 @@ def figure(study: StudyFolder, name: str, fig: Figure, alt: str, folded: str = "
         display(Image(data=picture, format="png", width=width, alt=alt))
         return
     source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    shown = f'<img width="{width}" alt="{html.escape(alt)}" src="{source}">'
-    _show(f"<details><summary>{html.escape(folded)}</summary>{shown}</details>", folded)
+    _show(f'<img width="{width}" alt="{html.escape(alt)}" src="{source}">', folded, folded)
 
 
 def _smaller(stream: BytesIO) -> bytes:
@@ -199,24 +193,13 @@ def page(notebook: Path, title: str) -> str:
     )
 
 
-def _show(marked: str, plain: str) -> None:
+def _show(marked: str, plain: str, folded: str = "") -> None:
+    """Show HTML, or where there is none plain text; `folded`: after a click on these words."""
+    if folded:
+        marked = f"<details><summary>{html.escape(folded)}</summary>{marked}</details>"
     display({"text/html": marked, "text/plain": plain}, raw=True)
 
 
-def _cell(kind: str, value: str, right: bool) -> str:
-    place = ' class="n"' if right else ""
-    return f"<{kind}{place}>{html.escape(str(value))}</{kind}>"
-
-
 def _numeric(column: Any) -> bool:
-    return bool(len(column)) and all(_is_number(value) for value in column)
-
-
-def _is_number(value: str) -> bool:
-    if value in ("", "–"):
-        return True
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
+    known = pd.to_numeric(column[~column.isin(["", "–"])], errors="coerce")
+    return bool(len(column)) and bool(known.notna().all())

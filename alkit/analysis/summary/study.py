@@ -219,10 +219,8 @@ def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_ro
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", records.RecordWarning)
         frame = records.load_runs(path)
+        state = records.completeness(path, frame)
         problems = frame.attrs.pop("problems")
-        whole = frame.copy()
-        whole.attrs["problems"] = problems
-        state = records.completeness(path, whole)
     studies = find_studies(path)
     if len(studies) > 1 and path not in studies:
         named = listed([str(study) for study in studies])

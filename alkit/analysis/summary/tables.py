@@ -294,12 +294,10 @@ def attribution_means(parts: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds with intervals, in points, and both orders of attribution."""
     rows = []
     for (cycle, labelled), part in parts.groupby(["cycle", "labelled"]):
-        low, high = statistics.mean_interval(part["total"].to_numpy())
-        row = {"cycle": cycle, "labels": labelled, "seeds": len(part), "gap": 100 * part["total"].mean()}
-        row |= {"gap low": 100 * low, "gap high": 100 * high}
-        for name in ("training", "selection"):
-            low, high = statistics.mean_interval(part[f"{name}_part"].to_numpy())
-            row |= {name: 100 * part[f"{name}_part"].mean(), f"{name} low": 100 * low, f"{name} high": 100 * high}
+        row = {"cycle": cycle, "labels": labelled, "seeds": len(part)}
+        for name, column in (("gap", "total"), ("training", "training_part"), ("selection", "selection_part")):
+            low, high = statistics.mean_interval(part[column].to_numpy())
+            row |= {name: 100 * part[column].mean(), f"{name} low": 100 * low, f"{name} high": 100 * high}
         for name in ("training", "selection"):
             row[f"{name}, if first"] = 100 * part[f"{name}_{name}_first"].mean()
         rows.append(row)
