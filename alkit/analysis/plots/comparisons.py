@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alkit.analysis.plots.curves import fences, interval_note
-from alkit.analysis.plots.style import SMALL, WIDTH, figure, in_style, plain
+from alkit.analysis.plots.style import SMALL, WIDTH, drawing, plain
 
 ABOVE, BELOW, NEITHER = "#0072B2", "#D55E00", "#7a7a7a"
 """Colours of what is shown to be above, shown to be below, and not shown."""
@@ -27,8 +27,7 @@ def forest(panels: Sequence[tuple[str, pd.DataFrame]], note: str = "", width: fl
     """
     names = list(dict.fromkeys(name for _, table in panels for name in table["name"]))
     outside = 0
-    fig, axes = figure(1, len(panels), width=width, height=0.95 + 0.185 * max(len(names), 1), sharey=True)
-    with in_style():
+    with drawing(1, len(panels), width=width, height=0.95 + 0.185 * max(len(names), 1), sharey=True) as (fig, axes):
         for axis, (measure, table) in zip(axes[0], panels, strict=True):
             axis.axvline(0, color="black", linewidth=0.8)
             low, high = _reach(table)
@@ -97,10 +96,8 @@ def win_matrix(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
     digits = 1 if 0 < len(names) <= MOST_NUMBERED and np.nanmax(np.abs(values), initial=0) < 9.95 else 0
     longest = max(map(len, names), default=0)
     edge = min(0.32, (WIDTH - 0.1 - 0.055 * longest) / max(len(names), 1))
-    fig, axes = figure(width=min(WIDTH, 0.3 + 0.055 * longest + edge * len(names)),
-                       height=0.9 + 0.05 * longest + 0.19 * len(names))  # fmt: skip
-    axis = axes[0, 0]
-    with in_style():
+    width = min(WIDTH, 0.3 + 0.055 * longest + edge * len(names))
+    with drawing(width=width, height=0.9 + 0.05 * longest + 0.19 * len(names)) as (fig, axis):
         axis.imshow(_shades(values, seen), aspect="auto")
         for i, j in zip(*np.nonzero(~np.isnan(values)), strict=True):
             said = f"{values[i, j]:+.{digits}f}"
@@ -135,12 +132,10 @@ def attribution_bars(parts: pd.DataFrame) -> Figure:
     """
     from alkit.statistics import mean_interval  # imports scipy; a run's own plots do without
 
-    fig, axes = figure(width=6.0, height=3.0)
-    axis = axes[0, 0]
     groups = list(parts.groupby("labelled"))
     places = np.arange(len(groups))
     looks = {"training_part": ("training", "#E69F00", "", -0.2), "selection_part": ("selection", "#0072B2", "///", 0.2)}
-    with in_style():
+    with drawing(width=6.0, height=3.0) as (fig, axis):
         for part, (name, colour, hatch, shift) in looks.items():
             means = np.array([100 * rows[part].mean() for _, rows in groups])
             ends = np.array([mean_interval(100 * rows[part].to_numpy()) for _, rows in groups])
@@ -176,10 +171,9 @@ def matrix_figure(
     """
     names = max((len(str(name)) for name in matrix.index), default=0)
     width = min(WIDTH, max(3.4, 0.6 + 0.055 * names + 0.42 * matrix.shape[1]))
-    fig, axes = figure(width=width, height=height or min(WIDTH, 1.4 + 0.25 * len(matrix)))
-    with in_style():
-        _draw_matrix(axes[0, 0], matrix, form, vmax)
-        axes[0, 0].set_title(title)
+    with drawing(width=width, height=height or min(WIDTH, 1.4 + 0.25 * len(matrix))) as (fig, axis):
+        _draw_matrix(axis, matrix, form, vmax)
+        axis.set_title(title)
     return fig
 
 

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from alkit.analysis.plots.queries import as_pictures, draw_images, draw_picture, query_grid, without_frames
-from alkit.analysis.plots.style import figure, in_style, plain
+from alkit.analysis.plots.style import drawing, plain
 from alkit.data import ImageSet, augment
 from alkit.data.randomness import generator, numpy_generator
 
@@ -22,8 +22,8 @@ def class_samples(images: ImageSet, classes: int = 10, each: int = 8, seed: int 
     """A row a class: `each` of its images, drawn by `seed`. Of more than `classes` classes some, evenly spaced."""
     labels, count = images.labels.cpu().numpy(), images.num_classes
     chosen = np.unique(np.linspace(0, count - 1, min(classes, count)).round().astype(int))
-    fig, axes = figure(len(chosen), each, width=min(7.0, 1.12 + 0.665 * each), height=0.35 + 0.686 * len(chosen))
-    with in_style():
+    width, height = min(7.0, 1.12 + 0.665 * each), 0.35 + 0.686 * len(chosen)
+    with drawing(len(chosen), each, width=width, height=height) as (fig, axes):
         for line, label in zip(axes, chosen, strict=True):
             members = numpy_generator(seed, "samples", int(label)).permutation(np.flatnonzero(labels == label))[:each]
             draw_images(line, images, members, named=False)
@@ -40,8 +40,7 @@ def class_counts(train: ImageSet, test: ImageSet) -> Figure:
     """Images a class for training and for the test, in the order of the classes."""
     counts = [part.class_counts.numpy() for part in (train, test)]
     few = train.num_classes <= NAMED_CLASSES
-    fig, axes = figure(2, 1, width=7.0, height=3.78 if few else 3.36, sharex=True)
-    with in_style():
+    with drawing(2, 1, width=7.0, height=3.78 if few else 3.36, sharex=True) as (fig, axes):
         for axis, numbers, colour, part in zip(axes[:, 0], counts, (_TRAIN, _TEST), ("training", "test"), strict=True):
             axis.bar(np.arange(len(numbers)), numbers, width=0.8 if few else 1.0, color=colour)
             axis.set(title=f"{numbers.sum():,} {part} images", ylabel="images", ylim=(0, 1.15 * max(1, numbers.max())))
@@ -64,10 +63,9 @@ def class_profile(train: ImageSet) -> Figure:
     """Training images a class, largest first, on a logarithmic scale; dashed as published, where they were reduced."""
     counts = np.sort(train.class_counts.numpy())[::-1]
     before = np.sort(np.array(train.notes.get("class_counts_before", []), dtype=np.int64))[::-1]
-    fig, axes = figure(width=5.25)
-    axis, places = axes[0, 0], np.arange(1, len(counts) + 1)
+    places = np.arange(1, len(counts) + 1)
     smallest = counts[counts > 0].min()
-    with in_style():
+    with drawing(width=5.25) as (fig, axis):
         if len(before):
             axis.step(
                 places, before, where="mid", color="#6b6b6b", linestyle="--", label=f"as published: {before.sum():,}"
@@ -96,8 +94,8 @@ def augmented(images: ImageSet, index: int = 0, count: int = 23, seed: int = 0) 
     seen = torch.cat(list(images.stream(batch, kind, None if draws is None else [draws])))
     pictures = as_pictures(torch.cat([images.take(torch.tensor([index], device=images.device)), seen]))
     columns = min(8, count + 1)
-    fig, axes = figure(-(-(count + 1) // columns), columns, width=7.0, height=0.42 + 0.875 * -(-(count + 1) // columns))
-    with in_style():
+    rows = -(-(count + 1) // columns)
+    with drawing(rows, columns, width=7.0, height=0.42 + 0.875 * rows) as (fig, axes):
         for axis, picture in zip(axes.flat, pictures, strict=False):
             draw_picture(axis, picture)
         without_frames(axes)
@@ -116,10 +114,9 @@ def samples(images: ImageSet, count: int = 40, seed: int = 0) -> Figure:
 
 def points(places: npt.NDArray[np.float64], labels: Ints, names: tuple[str, ...]) -> Figure:
     """Points (N, 2) of a plane, coloured by their labels (N,)."""
-    fig, axes = figure(width=5.25, height=3.08)
-    with in_style():
+    with drawing(width=5.25, height=3.08) as (fig, axis):
         for label, (name, colour) in enumerate(zip(names, (_TRAIN, _TEST), strict=False)):
-            axes[0, 0].scatter(*places[labels == label].T, s=4, alpha=0.6, color=colour, label=plain(name))
-        axes[0, 0].set(aspect="equal", title=f"{len(places):,} points")
-        axes[0, 0].legend(frameon=False, markerscale=2)
+            axis.scatter(*places[labels == label].T, s=4, alpha=0.6, color=colour, label=plain(name))
+        axis.set(aspect="equal", title=f"{len(places):,} points")
+        axis.legend(frameon=False, markerscale=2)
     return fig

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from alkit.analysis.plots.queries import as_pictures, draw_picture, without_frames
-from alkit.analysis.plots.style import figure, in_style, plain
+from alkit.analysis.plots.style import drawing, plain
 from alkit.data import ImageSet
 
 SAME, OTHER = "#0072B2", "#D55E00"
@@ -19,8 +19,7 @@ def neighbours(images: ImageSet, nearest: Tensor, title: str = "") -> Figure:
     `nearest` (rows, columns) are positions in `images`, each row beginning with the image that it is about.
     """
     rows, columns = nearest.shape
-    fig, axes = figure(rows, columns, width=0.72 * columns, height=0.86 * rows + 0.5)
-    with in_style():
+    with drawing(rows, columns, width=0.72 * columns, height=0.86 * rows + 0.5) as (fig, axes):
         without_frames(axes)
         for line, places in zip(axes, nearest.cpu(), strict=True):
             pictures = as_pictures(images.take(places.to(images.device)))

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from alkit.analysis.plots.comparisons import matrix_figure
 from alkit.analysis.plots.curves import MOST_TOGETHER, fences
-from alkit.analysis.plots.style import figure, height_for, in_style, percent_axis, plain, styles
+from alkit.analysis.plots.style import drawing, height_for, percent_axis, plain, styles
 from alkit.data import ImageSet
 
 
@@ -26,10 +26,9 @@ def query_grid(
     chosen = np.asarray(indices, dtype=np.int64)[:limit]
     columns = max(1, min(columns, len(chosen)))
     rows = max(1, -(-len(chosen) // columns))
-    fig, axes = figure(rows, columns, width=min(7.0, 0.7 * columns + 0.14), height=0.84 * rows + 0.28)
-    for axis in axes.flat:
-        axis.axis("off")
-    with in_style():
+    with drawing(rows, columns, width=min(7.0, 0.7 * columns + 0.14), height=0.84 * rows + 0.28) as (fig, axes):
+        for axis in axes.flat:
+            axis.axis("off")
         if len(chosen):
             draw_images(axes.flat, train, chosen)
         fig.suptitle(plain(title))
@@ -41,8 +40,7 @@ def query_rows(
 ) -> Figure:
     """The first images of each label's query, a row a label, under their class names."""
     rows = max(1, len(queries))
-    fig, axes = figure(rows, columns, width=7.0, height=0.854 * rows + 0.28)
-    with in_style():
+    with drawing(rows, columns, width=7.0, height=0.854 * rows + 0.28) as (fig, axes):
         for line, (label, indices) in zip(axes, queries.items(), strict=False):
             draw_images(line, train, np.asarray(indices)[:columns])
             line[0].set_ylabel(plain(label)[:24], rotation=0, ha="right", va="center", fontsize=7.5)
@@ -92,9 +90,8 @@ def class_histogram(shares: pd.DataFrame, methods: Mapping[str, str], chosen: in
         shares = shares.loc[shares[known].sub(base, axis=0).abs().max(axis=1).nlargest(chosen).index].sort_index()
     if len(known) > MOST_TOGETHER:
         return _class_matrix(shares)
-    fig, axes = figure(width=7.0, height=height_for(len(known) + 1, 3.22))
-    axis, places = axes[0, 0], np.arange(len(shares))
-    with in_style():
+    places = np.arange(len(shares))
+    with drawing(width=7.0, height=height_for(len(known) + 1, 3.22)) as (fig, axis):
         if "pool" in shares:
             axis.bar(places, shares["pool"], 0.92, color="#dddddd", label="pool")
         shifts = np.linspace(-0.3, 0.3, len(known)) if len(known) > 1 else [0.0]
@@ -137,9 +134,7 @@ def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: st
     `table` has the columns `label`, `cycle` and `distance`, a row a seed and cycle; `space` names what it is
     measured in.
     """
-    fig, axes = figure(width=6.3, height=height_for(table["label"].nunique(), 3.08))
-    axis = axes[0, 0]
-    with in_style():
+    with drawing(width=6.3, height=height_for(table["label"].nunique(), 3.08)) as (fig, axis):
         for label, style in styles(methods).items():
             part = table[table["label"] == label]
             means = part.groupby("cycle")["distance"].mean()
@@ -164,9 +159,8 @@ def embedding(
     """
     columns = 2 if len(queries) == 4 else min(3, max(1, len(queries)))
     rows = max(1, -(-len(queries) // columns))
-    fig, axes = figure(rows, columns, width=min(7.0, 2.45 * columns), height=2.45 * rows + 0.28)
     looks = styles({label: methods[label] for label in queries})
-    with in_style():
+    with drawing(rows, columns, width=min(7.0, 2.45 * columns), height=2.45 * rows + 0.28) as (fig, axes):
         for axis, (label, chosen) in zip(axes.flat, queries.items(), strict=False):
             axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="tab10" if labels.max() < 10 else "tab20", s=3,
                          alpha=0.3, linewidth=0)  # fmt: skip
@@ -197,8 +191,7 @@ def asked_on_the_plane(
 
     `labelled` and `asked` are positions in `points`; what was asked is numbered in its order.
     """
-    fig, axes = figure(1, 2, width=6.6, height=2.9)
-    with in_style():
+    with drawing(1, 2, width=6.6, height=2.9) as (fig, axes):
         left, right = axes[0]
         for label, name in enumerate(names):
             mine = labels == label

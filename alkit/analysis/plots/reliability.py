@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alkit.analysis.plots.style import SMALL, WIDTH, figure, in_style, in_two_lines, percent_axis, plain
+from alkit.analysis.plots.style import SMALL, WIDTH, drawing, in_two_lines, percent_axis, plain
 from alkit.calibration import calibration_errors
 
 Array = npt.NDArray[Any]
@@ -92,11 +92,10 @@ def reliability_by_cycle(
     counts = one and columns < 3
     columns = min(columns, max(1, len(predictions))) if one else len(cycles)
     rows = -(-max(1, len(predictions)) // columns) if one else max(1, len(predictions))
-    fig, axes = figure(2 * rows, columns, width=min(WIDTH, 3.5 * columns) if one else min(WIDTH, 1.35 * columns + 0.4),
-                       height=(2.5 if counts else 2.0) * rows + 0.2, sharex=True, sharey="row" if not one else False,
-                       gridspec_kw={"height_ratios": [2 if one else 3, 1] * rows})  # fmt: skip
     drawn = set()
-    with in_style():
+    width, height = 3.5 * columns if one else 1.35 * columns + 0.4, (2.5 if counts else 2.0) * rows + 0.2
+    with drawing(2 * rows, columns, width=min(WIDTH, width), height=height, sharex=True, sharey=False if one else "row",
+                 gridspec_kw={"height_ratios": [2 if one else 3, 1] * rows}) as (fig, axes):  # fmt: skip
         for row, (label, arrays) in enumerate(predictions.items()):
             for column, cycle in enumerate(cycles):
                 if cycle > len(arrays["confidence"]):
@@ -134,8 +133,7 @@ def before_and_after(
     written over the two.
     """
     rows = max(1, len(pairs))
-    fig, axes = figure(rows, 3, width=WIDTH, height=1.9 * rows + 0.2)
-    with in_style():
+    with drawing(rows, 3, width=WIDTH, height=1.9 * rows + 0.2) as (fig, axes):
         for line, (label, states) in zip(axes, pairs.items(), strict=False):
             said = (notes or {}).get(label, (None, None))
             for axis, (confidence, correct), when, note in zip(line, states, ("before", "after"), said, strict=False):

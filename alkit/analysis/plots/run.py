@@ -9,16 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alkit.analysis.plots.reliability import BINS, draw_confidence, draw_reliability
-from alkit.analysis.plots.style import figure, in_style, method_style, percent_axis, plain
+from alkit.analysis.plots.style import drawing, method_style, percent_axis, plain
 
 Records = Sequence[Mapping[str, Any]]
 
 
 def accuracy_curve(records: Records, method: str = "oo4al", title: str = "Test accuracy") -> Figure:
     """Test accuracy against labelled images, from the cycle records of one run."""
-    fig, axes = figure()
-    axis = axes[0, 0]
-    with in_style():
+    with drawing() as (fig, axis):
         axis.plot([r["labelled"] for r in records], [r["accuracy"] for r in records], **method_style(method).line())
         axis.set(title=plain(title), xlabel="labelled images", ylabel="accuracy on the test images")
         percent_axis(axis)
@@ -27,9 +25,7 @@ def accuracy_curve(records: Records, method: str = "oo4al", title: str = "Test a
 
 def calibration_curve(records: Records, title: str = "Calibration") -> Figure:
     """Expected calibration error and overconfidence error against labelled images, of one run."""
-    fig, axes = figure()
-    axis = axes[0, 0]
-    with in_style():
+    with drawing() as (fig, axis):
         bins = f" ({records[0]['bins']} bins)" if records and records[0].get("bins") else ""
         for key, name, look in (("ece", f"ECE{bins}", "o-"), ("oe", f"overconfidence error{bins}", "s--")):
             axis.plot([r["labelled"] for r in records], [r[key] for r in records], look, label=name,
@@ -46,8 +42,7 @@ def reliability(predictions: Mapping[str, np.ndarray], cycle: int = -1, bins: in
     """
     confidence, correct = predictions["confidence"][cycle], predictions["correct"][cycle]
     number = range(len(predictions["confidence"]))[cycle] + 1
-    fig, axes = figure(2, 1, width=3.8, height=3.9, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
-    with in_style():
+    with drawing(2, 1, width=3.8, height=3.9, sharex=True, gridspec_kw={"height_ratios": [3, 1]}) as (fig, axes):
         name = plain(title or f"Reliability on the test images, cycle {number}")
         draw_reliability(axes[0, 0], confidence, correct, bins, title=name)
         draw_confidence(axes[1, 0], confidence, bins)

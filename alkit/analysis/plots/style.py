@@ -7,8 +7,8 @@ the palettes of Okabe & Ito and of Tol, made for colour-blind readers) × line s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -130,6 +130,14 @@ def figure(
             rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained", **options
         )
         return fig, axes
+
+
+@contextmanager
+def drawing(*grid: int, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """A `figure` to be drawn on in the kit's fonts, and its axes, as many as the `grid`; without one its only axes."""
+    with in_style():
+        fig, axes = figure(*grid, **options)
+        yield fig, axes if grid else axes[0, 0]
 
 
 def in_style() -> Any:
