@@ -311,7 +311,8 @@ _NUMBERS = {*MEASURES, "train_loss", "temperature", "ece_with_temperature", "oe_
 
 
 @cache
-def _defaults() -> dict[str, Any]:
+def defaults() -> dict[str, Any]:
+    """Every parameter of an `Experiment` at its default, as records have them."""
     return Experiment.model_validate({}).model_dump(mode="json")
 
 
@@ -321,7 +322,7 @@ def compared_params(params: dict[str, Any]) -> dict[str, Any]:
     Without those of the machine, and without those at their default, which older records do not have. Losses of the
     pretext task that a study computed are a file a seed, so of them only that counts.
     """
-    usual = _defaults()
+    usual = defaults()
     kept = {
         name: value
         for name, value in params.items()

@@ -254,15 +254,13 @@ def penalty_matrix(frame: pd.DataFrame, metric: str = "accuracy", level: float =
     groups = [name for name in ("study", "dataset") if name in frame]
     parts = [part for _, part in frame.groupby(groups, sort=False)] if groups else [frame]
     for part in parts:
-        seeds, budgets = sorted(part["seed"].unique()), sorted(part["labelled"].unique())
         tables = {
-            label: rows.pivot(index="seed", columns="labelled", values=metric).reindex(index=seeds, columns=budgets)
+            label: rows.pivot(index="seed", columns="labelled", values=metric).astype(float)
             for label, rows in part.groupby("label", sort=False)
         }
-        arrays = {label: table.to_numpy(dtype=np.float64) for label, table in tables.items()}
         for (i, a), (j, b) in combinations(enumerate(labels), 2):
-            if a in arrays and b in arrays:
-                won, lost, compared = _wins(arrays[a] - arrays[b], level)
+            if a in tables and b in tables:
+                won, lost, compared = _wins((tables[a] - tables[b]).to_numpy(), level)
                 if compared:
                     wins[i, j] = np.nansum([wins[i, j], won / compared])
                     wins[j, i] = np.nansum([wins[j, i], lost / compared])

@@ -318,8 +318,7 @@ def shown(evaluation: Evaluation) -> pd.DataFrame:
     """The table as text for readers: percentages, ± the deviation where there is one, OE also in the paper's unit."""
     table, unit = evaluation.table, OE_UNITS.get(evaluation.dataset)
     cells: list[dict[str, str]] = []
-    for values in table.itertuples(index=False):
-        row = dict(zip(table.columns, values, strict=True))
+    for row in table.to_dict("records"):
         cell = {"label": str(row["label"])} if table["label"].nunique() > 1 else {}
         for name, key in (("cycle", "cycle"), ("labels", "labelled"), ("seeds", "seeds")):
             cell[name] = "–" if pd.isna(row[key]) else f"{row[key]:,}"
@@ -343,7 +342,7 @@ def as_text(evaluation: Evaluation) -> str:
     return aligned(rows, right=right) + "\n\n" + "\n".join(evaluation.notes)
 
 
-def _pair(row: Mapping[str, Any], measure: str, digits: int, factor: float = 1, sign: str = "") -> str:
+def _pair(row: Mapping[Any, Any], measure: str, digits: int, factor: float = 1, sign: str = "") -> str:
     mean, deviation = factor * row[measure], factor * row[f"{measure}_deviation"]
     return f"{mean:{sign}.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
 

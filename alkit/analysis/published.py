@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from alkit.config import Experiment
 from alkit.data.registry import DATASETS
 from alkit.methods import METHODS
 from alkit.quirks import quirk_states
-from alkit.records import OF_THE_MACHINE
+from alkit.records import OF_THE_MACHINE, defaults
 
 _SGD = {"optimizer": "sgd", "lr": 0.1, "batch_size": 128, "epochs": 200, "milestones": [160], "weight_decay": 5e-4}
 _WHOLE = {"image_size": None, "pool_size": None, "test_size": None, "label_noise": 0.0}
@@ -113,12 +112,8 @@ def differences(params: Mapping[str, Any], protocol: Mapping[str, Any] | None) -
         return ["their settings are not published"]
     if (missing := missing_arm(params, protocol)) is not None:
         return [missing]
-    usual = {
-        name: value
-        for name, value in Experiment.model_validate({}).model_dump(mode="json").items()
-        if name not in _FREE
-    }
-    theirs = {name: value for name, value in usual.items() if name in params} | dict(protocol)
+    usual = {name: value for name, value in defaults().items() if name in params and name not in _FREE}
+    theirs = usual | dict(protocol)
     found = [
         f"{name} {_show(params.get(name))}, theirs {_show(value)}"
         for name, value in theirs.items()
