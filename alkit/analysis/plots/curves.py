@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -281,7 +280,7 @@ def _rows_of_points(study: _Curves, width: float) -> Figure:
         if study.few:
             axis.plot(runs[study.metric], np.full(len(runs), place + 0.22), "|", color=style.colour, markersize=4)
         axis.hlines([place] * len(part), part["low"], part["high"], color=style.colour, linewidth=1.2)
-        axis.plot(part["mean"], [place] * len(part), linestyle="none", **_without_line(style))
+        axis.plot(part["mean"], [place] * len(part), **(style.line() | {"linestyle": "none"}))
     numbers = study.table.groupby("label")["labelled"].max()
     same = numbers.nunique() == 1
     names = [plain(label) if same or label not in numbers else f"{plain(label)} ({numbers[label]:,} labels)"
@@ -304,10 +303,6 @@ def _rows_of_points(study: _Curves, width: float) -> Figure:
     if outside:
         fig.supxlabel(_wrapped(outside, width), fontsize=SMALL)
     return fig
-
-
-def _without_line(style: Style) -> dict[str, Any]:
-    return {name: value for name, value in style.line().items() if name != "linestyle"}
 
 
 def fences(values: np.ndarray) -> tuple[float, float]:
