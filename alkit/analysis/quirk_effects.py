@@ -126,7 +126,8 @@ def effects(study: str | Path) -> pd.DataFrame:
         first = with_it.iloc[0]
         labels = f"{without['labelled'].iloc[0]} / {first['labelled']}"
         for measure in MEASURES:
-            test = paired_test(*(part.set_index("seed")[measure].dropna() for part in (with_it, without)))
+            a, b = (part.set_index("seed")[measure].dropna() for part in (with_it, without))
+            test = paired_test(a, b)
             if not test.n:
                 continue
             rows.append(
