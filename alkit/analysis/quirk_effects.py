@@ -62,7 +62,7 @@ def run_values(study: str | Path) -> pd.DataFrame:
     """
     frame = load_runs(study)
     ends = frame.drop_duplicates("path", keep="last")
-    settings = [setting(read_run(path)) for path in ends["path"]]
+    settings: Any = [setting(read_run(path)) for path in ends["path"]]
     # of cycles that bought nothing (an emptied pool) the first is kept
     curves = frame.drop_duplicates(["path", "labelled"]).groupby("path", sort=False)[["labelled", "accuracy"]]
     return ends[["study", "dataset", "method", "label", "seed", "labelled", "accuracy", "ece"]].assign(

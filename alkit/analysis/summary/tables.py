@@ -231,7 +231,7 @@ def pairs(study: StudyFolder, measure: str) -> pd.DataFrame:
 
 def to_draw(table: pd.DataFrame) -> pd.DataFrame:
     """`pairs` for a picture: with `shown` and the differences of the single seeds (`singles`)."""
-    singles = [list(test.differences) for test in table["test"]]
+    singles = pd.Series([list(test.differences) for test in table["test"]], index=table.index, dtype=object)
     return table.assign(shown=table["p_holm"].map(statistics.is_shown), singles=singles)
 
 
