@@ -66,11 +66,15 @@ MISTAKES: dict[str, tuple[dict[str, object] | str, str]] = {
     ),
     "a file that is no YAML": ("budget: [1\n", "does not parse at line 2, column 1: expected ',' or ']'"),
     "a list": ("- random\n", "expected parameters as 'key: value' lines"),
-    "a name that leaves the study": ({"study": "../x"}, "study: expected text like"),
+    "a name that leaves the study": ({"study": "../x"}, "study: expected letters, digits and _ . + -"),
+    "a device that is none": ({"device": "gpu"}, "device: expected auto, cpu, mps, cuda or cuda:NUMBER, not 'gpu'"),
     "a label that leaves the study": ({"variants": {"../../x": {"method": "random"}}}, "variants.../../x"),
     "a label that a shell obeys": ({"variants": {"$(touch x)": {"method": "random"}}}, "variants.$(touch x)"),
     "a label with a line end": ({"variants": {"a\nb": {"method": "random"}}}, "variants.a\\nb"),
-    "a label that is not its own": ({"variants": {"a": {"label": "../../x"}}}, "label: expected text like"),
+    "a label that is not its own": (
+        {"variants": {"a": {"label": "../../x"}}},
+        "label: expected letters, digits and _ . + -",
+    ),
     "a folder that every study has": ({"variants": {"tables": {"method": "random"}}}, "variants: 'tables' is the name"),
     "labels alike but for case": ({"variants": {"Random": {"method": "random"}}}, "methods: 'random' is named twice"),
     "a seed that is none": ({"seeds": [-1]}, "seeds.0: expected greater than or equal to 0, not -1"),
@@ -99,6 +103,18 @@ def test_a_mistake_in_a_study_file_is_one_line_and_nothing_is_written(
     assert line in err
     assert err.count("\n") == 1, err
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("dry", [False, True], ids=["run", "dry-run"])
+@pytest.mark.parametrize("out", ["taken", "taken/below"])
+def test_a_place_that_cannot_be_written_is_one_line(ask: Ask, tmp_path: Path, out: str, dry: bool) -> None:
+    written(tmp_path)
+    (tmp_path / "taken").write_text("a file")
+    status, said, err = ask("run", "study.yaml", "--out", out, *(["--dry-run"] if dry else []))
+    assert (status, said) == (2, "")
+    assert err.endswith("cannot be written (Not a directory)\n")
+    assert err.count("\n") == 1
+    assert (tmp_path / "taken").read_text() == "a file"
 
 
 @pytest.mark.parametrize(

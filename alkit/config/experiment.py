@@ -40,7 +40,13 @@ NonNegative = Annotated[Real, Field(ge=0)]
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$")]
+NAME, DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$", r"^(auto|cpu|mps|cuda(:\d+)?)$"
+IN_WORDS = {
+    NAME: "letters, digits and _ . + - (first a letter or digit; at most 100)",
+    DEVICE: "auto, cpu, mps, cuda or cuda:NUMBER",
+}
+Name = Annotated[str, Field(pattern=NAME)]
+Device = Annotated[str, Field(pattern=DEVICE)]
 
 
 DATA_OPTIONS = (
@@ -217,7 +223,7 @@ class Experiment(Checked):
         None, description="bins of ECE and OE; null: 15, or the papers' 100 under `protocol: released`"
     )
     eval_batch_size: Count | None = Field(None, description="null: chosen by memory")
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Device = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Count | None = Field(None, description="CPU threads of the run; null: all")
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between two checkpoints within a cycle")
@@ -388,7 +394,9 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
     example = EXAMPLES.get(key) if first["type"] in ("list_type", "dict_type") else None
     message = message.replace("valid list", "list").replace("valid dictionary", "mapping")
     message += f", such as {example}" if example else ""
-    message = message.replace("expected be ", "expected ").replace("expected match pattern", "expected text like")
+    message = message.replace("expected be ", "expected ")
+    if first["type"] == "string_pattern_mismatch":
+        message = f"expected {IN_WORDS[first['ctx']['pattern']]}"
     if first["type"] == "value_error":
         return message if not key or message.startswith(f"{key}:") else f"{key}: {message}"
     return f"{key}: {message}, not {shown(first['input'])}"
