@@ -63,8 +63,10 @@ def run_values(study: str | Path) -> pd.DataFrame:
     frame = load_runs(study)
     ends = frame.drop_duplicates("path", keep="last")
     settings: Any = [setting(read_run(path)) for path in ends["path"]]
-    # of cycles that bought nothing (an emptied pool) the first is kept
-    curves = frame.drop_duplicates(["path", "labelled"]).groupby("path", sort=False)[["labelled", "accuracy"]]
+    # of cycles that bought nothing (an emptied pool) the last counts, as in a summary
+    curves = frame.drop_duplicates(["path", "labelled"], keep="last").groupby("path", sort=False)[
+        ["labelled", "accuracy"]
+    ]
     return ends[["study", "dataset", "method", "label", "seed", "labelled", "accuracy", "ece"]].assign(
         compared=[compared for compared, _ in settings],
         on=[on for _, on in settings],
