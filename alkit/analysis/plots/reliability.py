@@ -68,10 +68,8 @@ def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS, counts: boo
 
 
 def briefly(count: int) -> str:
-    """A count in at most four letters: `950`, `1.2k`, `34k`."""
-    if count < 1000:
-        return str(count)
-    return f"{count / 1000:.1f}k" if count < 9950 else f"{round(count / 1000)}k"
+    """A count in few letters, so that those of neighbouring bars do not touch: `950`, `1k`, `34k`."""
+    return str(count) if count < 1000 else f"{round(count / 1000)}k"
 
 
 def reliability_by_cycle(
