@@ -9,11 +9,11 @@ from alkit.statistics import is_shown, pairwise_tests
 BASELINE = "random"
 MOST_NAMED = 3
 SETTINGS = (
-    ("cifar10_features_empty", "a linear model on fixed features, from no labels", (20, 100)),
-    ("cifar10_features", "a linear model on fixed features, from 100 labels", (200, 1_000)),
-    ("cifar10_scaled", "a network trained on the images, from 500 labels", (1_500,)),
+    ("cifar10_features_empty", "fixed features, no labels", (20, 100)),
+    ("cifar10_features", "fixed features, 100 labels", (200, 1_000)),
+    ("cifar10_scaled", "images, 500 labels", (1_500,)),
 )
-"""Study, what it is in words, and the numbers of labels: after the first query a strategy made, and at the end."""
+"""Study, what its model is trained on and starts with, and an early and the last number of labels."""
 
 
 def shown(frame: pd.DataFrame, labelled: int) -> pd.Series:
@@ -29,15 +29,16 @@ def shown(frame: pd.DataFrame, labelled: int) -> pd.Series:
 
 
 def listed(differences: pd.Series) -> str:
-    """`a` +2.1, `b` +1.9, and 3 more."""
+    """`a` +2.1, `b` +1.9, 3 more."""
     named = [f"`{name}` {100 * value:+.1f}".replace("-", "−") for name, value in differences.items()][:MOST_NAMED]
     rest = len(differences) - len(named)
-    return ", ".join(named) + (f", and {rest} more" if rest else "") or "none"
+    return ", ".join(named) + (f", {rest} more" if rest else "") or "none"
 
 
 def advice_table(frames: dict[str, pd.DataFrame]) -> str:
     """A row a setting and number of labels: who is shown to be ahead of random there, and who behind."""
-    lines = ["| you train, on CIFAR-10 | labels | ahead of random, in points | behind |", "| --- | --- | --- | --- |"]
+    head = "CIFAR-10: trained on, starting with"
+    lines = [f"| {head} | labels | ahead of random, in points | behind |", "| --- | --- | --- | --- |"]
     for study, words, numbers in SETTINGS:
         for labelled in numbers if study in frames else ():
             found = shown(frames[study], labelled)

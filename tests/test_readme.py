@@ -217,7 +217,7 @@ def test_the_advice_names_what_is_shown_after_correction_the_largest_first(monke
     assert advice.listed(found) == "`first` +5.4, `second` +2.4, `behind` −2.4"
     monkeypatch.setattr(advice, "MOST_NAMED", 1)
     last = advice.advice_table({"cifar10_features_empty": frame}).splitlines()[-1]
-    assert last.endswith("| 100 | `first` +5.4, and 1 more | `behind` −2.4 |")
+    assert last.endswith("| 100 | `first` +5.4, 1 more | `behind` −2.4 |")
 
 
 def test_a_measured_result_is_the_mean_and_deviation_over_seeds_of_the_last_cycle(
