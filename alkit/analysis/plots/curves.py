@@ -62,10 +62,10 @@ def summarise(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def curves(
-    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None,
+    frame: pd.DataFrame, metric: str = "accuracy", published: pd.DataFrame | None = None, title: str = "",
     beside: Mapping[str, str] | None = None, width: float = WIDTH,
 ) -> Figure:  # fmt: skip
-    """`metric` of every label of a study against labelled images.
+    """`metric` of every label of a study against labelled images; `title` by default says what the metric is.
 
     `frame` is what `records.load_runs` gave; the legend has its labels in the order of its rows. Of more than
     `MOST_TOGETHER` labels each has a panel, the others grey behind it and dashed the label that `beside` names for it
@@ -75,7 +75,7 @@ def curves(
     """
     table = summarise(frame, metric)
     known = published if published is not None and metric == "accuracy" else pd.DataFrame(columns=["labelled"])
-    study = _Curves(frame, metric, table, known)
+    study = _Curves(frame, metric, table, known, title or NAMES[metric][1])
     with in_style():
         if study.active and table.loc[table["label"].isin(study.active), "labelled"].nunique() == 1:
             return _rows_of_points(study, width)
@@ -87,7 +87,10 @@ def curves(
 class _Curves:
     """What the curves of one figure are drawn from, and the part of it that is in view."""
 
-    def __init__(self, frame: pd.DataFrame, metric: str, table: pd.DataFrame, published: pd.DataFrame) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, metric: str, table: pd.DataFrame, published: pd.DataFrame, title: str
+    ) -> None:
+        self.title = plain(title)
         self.frame, self.metric, self.table, self.published = frame, metric, table, published
         self.methods = dict(zip(frame["label"].astype(str), frame["method"].astype(str), strict=True))
         self.looks = styles(self.methods)
@@ -207,7 +210,7 @@ def _together(study: _Curves, width: float) -> Figure:
     study.frame_axis(axis)
     if len(study.published):
         draw_published(axis, study.published, study.looks)
-    axis.set(title=NAMES[study.metric][1], xlabel="labelled images", ylabel=study.name())
+    axis.set(title=study.title, xlabel="labelled images", ylabel=study.name())
     note, outside = study.note(), study.outside()
     if outside:
         fig.supxlabel(_wrapped(outside, width), fontsize=SMALL)
@@ -263,7 +266,7 @@ def _panels(study: _Curves, beside: Mapping[str, str] | None) -> Figure:
     lines = [f"{mean}; dashed: {dashed}; grey: all others", *more]
     if set(study.looks) - set(study.active):
         lines.append("black line: the whole pool")
-    fig.suptitle(f"{NAMES[study.metric][1]}\n{_wrapped('; '.join(lines), WIDTH)}", fontsize=8, linespacing=1.2)
+    fig.suptitle(f"{study.title}\n{_wrapped('; '.join(lines), WIDTH)}", fontsize=8, linespacing=1.2)
     outside = study.outside()
     fig.supxlabel("labelled images" + (f"\n{_wrapped(outside, WIDTH)}" if outside else ""), fontsize=SMALL + 0.5)
     fig.supylabel(study.name(), fontsize=8)
@@ -296,7 +299,7 @@ def _rows_of_points(study: _Curves, width: float) -> Figure:
         .replace("thin lines: single", "small strokes: single")
         .replace("\n", "; ")
     )
-    axis.set(title=NAMES[study.metric][1] + at, xlabel=f"{study.name()}\n{note}")
+    axis.set(title=study.title + at, xlabel=f"{study.name()}\n{note}")
     if study.metric == "accuracy":
         percent_axis(axis, "x")
     outside = study.outside()
