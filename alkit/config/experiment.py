@@ -48,7 +48,6 @@ IN_WORDS = {
 Name = Annotated[str, Field(pattern=NAME)]
 Device = Annotated[str, Field(pattern=DEVICE)]
 
-
 DATA_OPTIONS = (
     "image_size", "pool_size", "test_size", "class_balance", "test_class_balance", "imbalance_factor", "label_noise",
     "skip_broken", "test_fraction", "dataset_seed",
@@ -390,11 +389,10 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
         if model is Experiment and key in Study.own_keys():
             return f"{key}: not a parameter of a run; it belongs at the top of a study file"
         return f"{key}: unknown parameter{nearest(key, [*model.model_fields, *Study.own_keys()])}"
-    message = re.sub("^(Input|String) should", "expected", first["msg"].removeprefix("Value error, "))
+    message = re.sub("^(Input|String) should( be)?", "expected", first["msg"].removeprefix("Value error, "))
     example = EXAMPLES.get(key) if first["type"] in ("list_type", "dict_type") else None
     message = message.replace("valid list", "list").replace("valid dictionary", "mapping")
     message += f", such as {example}" if example else ""
-    message = message.replace("expected be ", "expected ")
     if first["type"] == "string_pattern_mismatch":
         message = f"expected {IN_WORDS[first['ctx']['pattern']]}"
     if first["type"] == "value_error":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alkit.errors import AlkitError, CheckpointError
 from alkit.errors.words import aligned, counted, duration
 from alkit.errors.words import size as bytes_text
 from alkit.grid import planning, study_check
+from alkit.storage.paths import why_not_writable
 from alkit.storage.progress import read_mapping
 
 MOST_LINES = 12
@@ -30,7 +29,8 @@ def show(
     `looked` are lines on images that `plan_check.check_plan` looked at. `at_once` runs fit on this machine side by
     side; None where runs go elsewhere, and a time of here says nothing.
     """
-    _check_place(plan.folder)
+    if (why := why_not_writable(plan.folder)) is not None:
+        raise CheckpointError(f"{plan.folder}: cannot be written ({why})")
     again = set(rerun)
     stale = study_check.check_folder(plan, again, images_of)
     print(*(f"{line}\n" for line in looked), sep="", end="")
@@ -48,14 +48,6 @@ def show(
         print(together(needs, at_once))
     if note:
         print(note)
-
-
-def _check_place(folder: Path) -> None:
-    """Refuse a folder that the command could not make, or write into."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    why = "Not a directory" if not there.is_dir() else "" if os.access(there, os.W_OK) else "Permission denied"
-    if why:
-        raise CheckpointError(f"{folder}: cannot be written ({why})")
 
 
 def to_do(plan: planning.Plan, again: set[str]) -> list[planning.GridRun]:
