@@ -35,12 +35,19 @@ Job = tuple[str, dict[str, Any], str, str]
 
 
 def plan_of(text: str, out: Path, device: str) -> tuple[planning.Plan, list[Job]]:
-    """The plan of STUDY[:METHODS[:SEEDS]] and its unfinished runs, all methods of a seed before the next seed."""
+    """The plan of STUDY[:METHODS[:SEEDS]] and its unfinished runs, all methods of a seed before the next seed.
+
+    In a seed the run that makes a pretext task's losses begins first: others that need them would wait for it.
+    """
     source, methods, seeds = [*text.split(":"), "", ""][:3]
     plan = planning.make_plan(
         source, out, [m for m in methods.split(",") if m], [int(s) for s in seeds.split(",") if s]
     )  # fmt: skip
-    runs = sorted((run for run in plan.runs if not run.finished), key=lambda run: plan.seeds.index(run.seed))
+    left = [run for run in plan.runs if not run.finished]
+    makers = {run.pretext: run.name for run in reversed(left)}
+    runs = sorted(
+        left, key=lambda run: (plan.seeds.index(run.seed), not run.pretext or makers[run.pretext] != run.name)
+    )
     given = {"device": device, "pretext_supervised": False}
     jobs = [
         (f"{plan.study.study}: {run.name}", run.experiment.model_dump() | {"threads": 1} | given,

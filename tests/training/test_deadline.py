@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +71,15 @@ def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alk
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "0 of 2 runs to do" in done.stdout, done.stdout + done.stderr
+
+
+def test_in_the_plan_for_a_borrowed_gpu_no_run_waits_for_a_pretext_task_while_others_could_work(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("study: s\nmethods: [random, pt4al, margin, pt4al_cold_start]\nseeds: [3, 1]\n")
+    jobs = runpy.run_path(str(ROOT / "scripts" / "gpu_hour.py"))["plan_of"](str(tmp_path / "s.yaml"), tmp_path, "cpu")[
+        1
+    ]
+    methods = ["pt4al", "random", "margin", "pt4al_cold_start"]  # the first makes the losses, the last needs them
+    assert [job[0] for job in jobs] == [f"s: {method}, seed {seed}" for seed in (3, 1) for method in methods]
 
 
 def test_alkit_run_stops_after_its_minutes_and_the_same_command_goes_on(tmp_path: Path) -> None:
