@@ -17,7 +17,7 @@ demo: $(VENV)/installed ## a study from nothing: 6 methods × 3 seeds on handwri
 	$(BIN)/alkit run params/digits.yaml --cores $(CORES)
 
 test: $(VENV)/installed ## the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($(CORES) + 1))  # some tests wait more than they work
 
 lab: $(VENV)/installed ## the quickstart in JupyterLab
 	$(BIN)/jupyter lab notebooks/quickstart.ipynb

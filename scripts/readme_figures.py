@@ -152,7 +152,17 @@ def draw_quirks(folder: Path) -> None:
 
 
 def effects_list(effects: list[Effect]) -> str:
-    """What stands out among the effects of the quirks: intervals without 0, and switches that change nothing."""
+    """What stands out among the effects of the quirks, on one data set after the other."""
+    groups: dict[str, list[Effect]] = {}
+    for effect in effects:
+        groups.setdefault(effect.dataset, []).append(effect)
+    return "\n\n".join(
+        f"**{get_entry(name).title.split(':')[0]}**\n\n{stands_out(groups[name])}" for name in sorted(groups)
+    )
+
+
+def stands_out(effects: list[Effect]) -> str:
+    """Among a data set's effects: intervals without 0, and switches that change nothing."""
     lines = []
     for measure, words in quirk_effects.MEASURES.items():
         rows = [effect for effect in effects if effect.measure == measure]
@@ -165,8 +175,7 @@ def effects_list(effects: list[Effect]) -> str:
     for effect in effects:
         sizes[effect.quirk] = max(sizes.get(effect.quirk, 0.0), abs(effect.difference))
     none = [f"`{name}`" for name, size in sizes.items() if size <= ROUNDING]
-    lines.append(f"- No run changed, but for rounding, with {', '.join(none) or 'none of them'}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *([f"- No run changed, but for rounding, with {', '.join(none)}."] if none else [])])
 
 
 def register() -> str:
