@@ -46,6 +46,7 @@ _MIXED = "Training on mixtures (Cross-Mix-and-Mix) raises accuracy"
 _FIRST = "PT4AL's first labels are better than random ones"
 _SCALED = ("CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs", "CIFAR-10, 1,500 labels, 120 epochs",
            "Larger networks, and the papers' 10,000 labels")  # fmt: skip
+_PT4AL = ("CIFAR-10, a pool of 10,000, ResNet-10, 200 to 2,000 labels", "The paper's pool of 50,000, and its network")
 _FEATURES = ("CIFAR-10, a pool of 5,000, features of EfficientNet-lite0, linear model, 100 labels",
              "CIFAR-10, fixed features, 100 labels",
              "Features learned on the same images without labels; other pools (all seeds share one); fewer labels, "
@@ -64,8 +65,11 @@ CLAIMS = (
     Claim("The model is less overconfident", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED,
           measure="overconfidence"),
     *(Claim(_MIXED, "OO4AL", "cifar10_epochs", f"cmam_{n}", f"random_{n}", *_epochs(n)) for n in (30, 60, 120, 240)),
-    Claim("PT4AL beats random", "PT4AL", "cifar10_pt4al_scaled", "pt4al", "random",
-          "CIFAR-10, a pool of 10,000, ResNet-10", "CIFAR-10", "The paper's pool of 50,000, and its network"),
+    Claim("PT4AL beats random", "PT4AL", "cifar10_pt4al_scaled", "pt4al", "random", _PT4AL[0], "CIFAR-10, 2,000 labels",
+          _PT4AL[1]),
+    Claim("PT4AL beats random", "PT4AL", "cifar10_pt4al_scaled", "pt4al.string_sorted_losses", "random",
+          f"{_PT4AL[0]}; losses sorted as text, as the program does", "CIFAR-10, 2,000 labels, sorted as text",
+          _PT4AL[1]),
     Claim(_FIRST, "PT4AL", "cifar10_pt4al_scaled", "pt4al_cold_start", "random",
           "CIFAR-10, a pool of 10,000, ResNet-10, 200 labels", "CIFAR-10, 200 labels", "The paper's 1,000 of 50,000",
           labelled=200),
