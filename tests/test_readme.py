@@ -209,15 +209,20 @@ def test_the_advice_names_what_is_shown_after_correction_the_largest_first(monke
 
     gaps = {"random": [0.0] * 5, "first": [0.05, 0.06, 0.05, 0.05, 0.06], "second": [0.02, 0.03, 0.02, 0.02, 0.03],
             "luck": [0.05, -0.04, 0.04, -0.05, 0.02], "behind": [-0.02, -0.03, -0.02, -0.02, -0.03]}  # fmt: skip
+    gaps |= {"its_double": gaps["second"], "cmam": [0.2] * 5}
     rows = [(label, seed, labels, 0.5 + 0.01 * seed + gap) for label, found in gaps.items()
             for seed, gap in enumerate(found) for labels in (20, 100)]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["label", "seed", "labelled", "accuracy"])
     found = advice.shown(frame, 100)
-    assert list(found.index) == ["first", "second", "behind"]
-    assert advice.listed(found) == "`first` +5.4, `second` +2.4, `behind` −2.4"
+    assert list(found["names"]) == ["first", "second`/`its_double", "behind"]
+    # half of Student's interval of five differences: 2.776 deviations over √5
+    halves = [2.776 * np.std(gaps[name], ddof=1) / 5**0.5 for name in ("first", "second", "behind")]
+    assert found["half"].to_numpy() == pytest.approx(halves, rel=1e-3)
+    assert advice.listed(found) == "`first` +5.4 ± 0.7, `second`/`its_double` +2.4 ± 0.7, 1 more"
     monkeypatch.setattr(advice, "MOST_NAMED", 1)
     last = advice.advice_table({"cifar10_features_empty": frame}).splitlines()[-1]
-    assert last.endswith("| 100 | `first` +5.4, 1 more | `behind` −2.4 |")
+    assert last.endswith("(5 seeds) | 100 | `first` +5.4 ± 0.7, 1 more | `behind` −2.4 ± 0.7 |")
+    assert not advice.is_strategy("cmam"), "it asks at random"
 
 
 def test_a_measured_result_is_the_mean_and_deviation_over_seeds_of_the_last_cycle(

@@ -640,6 +640,17 @@ def test_runs_on_other_images_are_named(study: Path, tmp_path: Path) -> None:
     assert "The runs of cmam did not all have the same images: do not average them." in lines
 
 
+def test_seeds_whose_runs_were_made_on_two_kinds_of_device_are_named(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    for seed in (1, 3):
+        file = tmp_path / "mixed" / "cmam" / f"seed-{seed}" / "result.json"
+        record = json.loads(file.read_text())
+        record["environment"]["device"] = "cuda"
+        file.write_text(json.dumps(record))
+    (line,) = cautions.cautions(summary.open_study(tmp_path / "mixed"))
+    assert line.startswith("Of 2 seeds (1, 3) some runs were made on one kind of device, some on another (cpu, cuda):")
+
+
 def test_pictures_are_not_made_of_other_images_than_those_of_the_runs(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "mixed")
     for file in (tmp_path / "mixed").glob("*/seed-*/result.json"):

@@ -13,7 +13,8 @@ from alkit.methods import METHODS
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _same_queries, _left_out, _boxes)
+    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _other_devices,
+             _same_queries, _left_out, _boxes)  # fmt: skip
     return [line for kind in kinds for line in kind(study)]
 
 
@@ -116,6 +117,17 @@ def _other_seeds(study: StudyFolder) -> Iterator[str]:
         yield (
             "The methods have different finished seeds, so their means are over different seeds; "
             "the tests compare only seeds that both have."
+        )
+
+
+def _other_devices(study: StudyFolder) -> Iterator[str]:
+    kinds = study.frame.dropna(subset="device").groupby("seed")["device"].unique()
+    mixed = kinds[kinds.map(len) > 1]
+    if len(mixed):
+        yield (
+            f"Of {counted(len(mixed), 'seed')} ({', '.join(map(str, mixed.index))}) some runs were made on one kind of "
+            f"device, some on another ({', '.join(sorted(set().union(*mixed)))}): such pairs share their images but "
+            "not the rounding, and differ a little even where nothing else does."
         )
 
 
