@@ -56,6 +56,11 @@ def pixels_digest(images: ImageSet) -> str:
     return str(identity.get(PIXELS) or identity[FILES])
 
 
+def query_digest(images: torch.Tensor) -> str:
+    """The hexadecimal SHA-256 of places in the pool (n,) in their order, as int64 little-endian: `query_sha256`."""
+    return _sha256(images.numpy().astype("<i8").tobytes())
+
+
 def identity(images: ImageSet) -> Identity:
     """The digest of one split (`sha256`), the SHA-256 of each of the `parts` that it is made of, and their `count`.
 

@@ -39,11 +39,11 @@ def images_for(
 
 
 def images_now(experiment: Experiment) -> dict[str, Any] | None:
-    """What a record would say of the images that an experiment has now; None for a named set.
+    """What a record would say of the images that an experiment has now; None for a named set without features.
 
-    Those are known by their digest, or their files', before they are used: only folders of images change.
+    Those are known by their digest, or their files', before they are used: only folders and features change.
     """
-    if get_entry(experiment.dataset).count is None:
+    if get_entry(experiment.dataset).count is None and experiment.features is None:
         return None
     return images_record(*load_for(experiment))
 

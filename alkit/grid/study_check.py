@@ -30,14 +30,15 @@ _HOW = "give another --out or a study name of its own"
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that has begun in a study's folder: its parameters, none where they cannot be read; the checksum of its
-    pretext losses and its images, where they are known."""
+    """A run that has begun in a study's folder: its parameters, none where they cannot be read; the checksums of its
+    pretext losses and of its first query, and its images, where they are known."""
 
     label: str
     seed: int
     folder: Path
     params: dict[str, Any]
     losses: str | None
+    first: str | None
     images: Images | None
 
 
@@ -75,7 +76,16 @@ def begun_runs(folder: Path) -> Iterator[Begun]:
         record = read_mapping(path / "result.json")
         params = record.get("params") if finished else planning.read_quietly(path / "run.yaml")
         params = params if isinstance(params, dict) else {}
-        yield Begun(path.parent.name, int(seed[1]), path, params, record.get("pretext_sha256"), run_images(path))
+        yield Begun(path.parent.name, int(seed[1]), path, params, record.get("pretext_sha256"), _first_query(record),
+                    run_images(path))  # fmt: skip
+
+
+def _first_query(record: dict[str, Any]) -> str | None:
+    """The checksum of a finished run's first query."""
+    with suppress(LookupError, TypeError):
+        first: str | None = record["cycles"][0]["query_sha256"]
+        return first
+    return None
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------
@@ -99,6 +109,13 @@ def _refuse_changed(run: Begun, new: Experiment) -> None:
         raise CheckpointError(
             f"{run.folder}: holds a run with other pretext_losses; begin anew with --rerun {run.label}"
         )
+    if new.first_labelled is not None and run.first is not None:
+        from alkit.data.first import first_digest
+
+        if first_digest(new) not in (run.first, None):
+            raise CheckpointError(
+                f"{run.folder}: holds a run with other images in first_labelled; begin anew with --rerun {run.label}"
+            )
 
 
 def _study_before(folder: Path) -> Study | None:

@@ -6,7 +6,6 @@ holds the run. It knows nothing of other runs.
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from alkit import __version__
 from alkit.config import Experiment
 from alkit.data import Facts, ImageSet, images_for
 from alkit.data.first import available_of, first_labelled, interleave_classes
-from alkit.data.identity import images_record
+from alkit.data.identity import images_record, query_digest
 from alkit.data.randomness import generator
 from alkit.errors import ConfigError, OutOfTimeError
 from alkit.learner.run_folder import RunFolder
@@ -139,7 +138,7 @@ class ActiveLearner:
             "epochs": trainer.epoch,
             "temperature": temperature if self.experiment.row.calibrated else None,
             "reveals_within_cycle": self.strategy.reveals_within_cycle,
-            "query_sha256": hashlib.sha256(bought_now.numpy().astype("<i8").tobytes()).hexdigest(),
+            "query_sha256": query_digest(bought_now),
             "class_counts": torch.bincount(self.labels[labelled], minlength=self.train.num_classes).tolist(),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
         }

@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 from alkit.config import FREE_PARAMETERS, Experiment
-from alkit.data.identity import difference
+from alkit.data.first import first_digest
+from alkit.data.identity import difference, query_digest
 from alkit.errors import CheckpointError
 from alkit.storage.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.storage.files import atomic_write, clean_temporary, sha256, write_json, write_npz
@@ -60,6 +61,7 @@ class RunFolder:
             result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
             self._refuse_other(result["params"] | {"pretext_losses": result.get("pretext_sha256")})
             self._refuse_other_images(result.get("images"))
+            self._refuse_other_first(result["cycles"][0].get("query_sha256"))
             result["cycles"][-1]["cycle"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise CheckpointError(f"{self.path / 'result.json'}: not a record of alkit") from None
@@ -82,6 +84,8 @@ class RunFolder:
                 f"{self._checkpoint}: made before runs knew their images; whether they are still the same is not known",
                 stacklevel=3,
             )
+        if state["queries"]:
+            self._refuse_other_first(query_digest(state["queries"][0]))
         state.pop("discarded", None)  # of versions before this one, which lost part of the pool under a quirk
         return state
 
@@ -194,6 +198,13 @@ class RunFolder:
                 raise CheckpointError(
                     f"{self.path}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
                 )
+
+    def _refuse_other_first(self, before: str | None) -> None:
+        """Refuse a run that began with other images than those that `first_labelled` lists now."""
+        if (now := first_digest(self.experiment)) is not None and before not in (now, None):
+            raise CheckpointError(
+                f"{self.path}: holds a run with other images in first_labelled; choose another folder"
+            )
 
     def _refuse_other_images(self, before: dict[str, Any] | None) -> None:
         """Refuse a run on other images than those of now; what a record of an older version had is not known."""

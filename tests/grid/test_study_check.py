@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import TINY
@@ -108,6 +109,45 @@ def test_a_finished_study_is_not_that_of_another_folder(
         assert "holds a run on other images of 'folder'" in capsys.readouterr().err
     prepare(on(birds), rerun=["random"])
     assert not (tmp_path / "out/s/random/seed-0/result.json").exists()
+
+
+def test_a_study_of_a_named_set_does_not_go_on_with_other_features(plan: MakePlan, tmp_path: Path) -> None:
+    files = [tmp_path / "f_train.npy", tmp_path / "f_test.npy"]
+
+    def write(seed: int) -> None:
+        for file, images in zip(files, (1437, 360), strict=True):
+            np.save(file, np.random.default_rng(seed).normal(size=(images, 4)).astype(np.float32))
+
+    write(0)
+    study = {"model": "linear", "features": str(files[0]), "cycles": 1}
+    finish(plan(**study))
+    prepare(plan(methods=["random", "margin"], **study))
+    write(1)
+    assert "but other features in the training images and other features in the test images" in refusal(
+        plan(methods=["random", "margin"], **study)
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_study_does_not_go_on_from_another_list_of_first_images(whole: bool, plan: MakePlan, tmp_path: Path) -> None:
+    first = tmp_path / "first.txt"
+    first.write_text("\n".join(map(str, range(20))))
+    study = {"methods": ["random", "whole_dataset"], "first_labelled": str(first), "cycles": 2, "epochs": 1}
+    if whole:
+        finish(plan(**study))
+        assert plan(**study).runs[0].finished
+    else:
+        break_off(plan(["random"], **study), 2)
+    first.write_text("\n".join(map(str, range(30, 50))))
+    words = "holds a run with other images in first_labelled"
+    if whole:
+        assert words in refusal(plan(**study))
+        prepare(plan(**study), rerun=["random"])
+    else:
+        with pytest.raises(CheckpointError, match=words):
+            finish(plan(**study))
+    first.unlink()
+    prepare(plan(["whole_dataset"], **study))
 
 
 def test_the_same_images_elsewhere_are_the_same_study(cats: Path, on: MakePlan, tmp_path: Path) -> None:
