@@ -26,6 +26,7 @@ import pandas as pd
 from alkit.config import Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
 from alkit.errors.words import counted
+from alkit.methods import METHODS
 from alkit.storage.progress import find_runs, image_digests, is_alive, one_line, read_mapping, seconds
 
 SCHEMA = 1
@@ -282,6 +283,9 @@ def _check_record(record: Any, file: Path) -> None:
     cycles = record.get("cycles")
     if not isinstance(cycles, list) or not cycles or not all(isinstance(cycle, dict) for cycle in cycles):
         raise refuse("no cycles")
+    wanted, row = record["params"].get("cycles"), METHODS.get(record["method"])
+    if row is not None and _count(wanted) and len(cycles) != (1 if row.single_cycle else wanted):
+        raise refuse(f"{counted(len(cycles), 'cycle')}, not {wanted}")
     for number, cycle in enumerate(cycles, 1):
         accuracy, labelled = _number(cycle.get("accuracy")), cycle.get("labelled")
         if type(cycle.get("cycle")) is not int or cycle["cycle"] != number:

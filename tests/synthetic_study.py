@@ -121,8 +121,8 @@ def write_run(
 
 
 def _predict(accuracy: float, labels: np.ndarray, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Overconfident predictions of about this accuracy for the test labels."""
-    correct = generator.random(TEST) < accuracy
+    """Overconfident predictions of this accuracy, to a whole image, for the test labels."""
+    correct = generator.random(TEST).argsort().argsort() < round(accuracy * TEST)
     named = np.where(correct, labels, (labels + generator.integers(1, CLASSES, TEST)) % CLASSES)
     logits = generator.standard_normal((TEST, CLASSES))
     logits[np.arange(TEST), named] = logits.max(1) + np.where(correct, 4.0, 2.0) * generator.random(TEST) + 0.5

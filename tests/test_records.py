@@ -95,6 +95,14 @@ def test_a_record_that_is_not_what_it_should_be_is_left_out(study: Path, change:
     assert reason in frame.attrs["problems"][0][1]
 
 
+def test_a_record_whose_last_cycle_is_missing_is_left_out(study: Path) -> None:
+    file = study / "random" / "seed-0" / "result.json"
+    record = json.loads(file.read_text())
+    del record["cycles"][-1]
+    file.write_text(json.dumps(record))
+    assert "2 cycles, not 3" in quietly(study).attrs["problems"][0][1]
+
+
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1, "0.9", None, True])
 def test_an_accuracy_that_is_no_fraction_is_refused(study: Path, value: object) -> None:
     file = study / "random" / "seed-0" / "result.json"

@@ -111,6 +111,15 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     return f"{counts[0]}, but {' and '.join(changed) or 'not the same ones'}"
 
 
+def is_of(record: dict[str, Any], train: ImageSet) -> bool:
+    """Whether these are the training images that a run's record is of, whatever features it gave them."""
+    parts = _below(_below(record, "parts"), "train")
+    if not parts:
+        return bool(record.get("train") == digest(train))
+    names = _WORDS.keys() - {FEATURES}
+    return all(parts.get(name) == train.identity.get(name) for name in names)
+
+
 def _changed(split: str, before: dict[str, Any], now: dict[str, Any]) -> str:
     old, new = (_below(_below(record, "parts"), split) for record in (before, now))
     return " and ".join(word for key, word in _WORDS.items() if old.get(key) != new.get(key))

@@ -8,6 +8,8 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -18,13 +20,16 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from synthetic_study import PLANTED, TRAINING, write_study
 
-from alkit import calibration, plots, records, statistics
+from alkit import Experiment, calibration, plots, records, statistics
 from alkit.analysis import published, summary
 from alkit.analysis.plots import style
 from alkit.analysis.summary import calibrated, cautions, page, paper, queried, report, tables, verdict
+from alkit.data import ImageSet, load_for
+from alkit.data.identity import images_record
 from alkit.errors import CheckpointError, DataError
 
 EVIL = "<script>alert(1)</script>"
@@ -640,6 +645,29 @@ def test_runs_on_other_images_are_named(study: Path, tmp_path: Path) -> None:
     assert "The runs of cmam did not all have the same images: do not average them." in lines
 
 
+@pytest.mark.parametrize(
+    ("name", "harm", "said"),
+    [
+        ("queries", lambda file, other: shutil.copy(other, file), "not what cycle 2 of its record bought"),
+        ("predictions", lambda file, other: shutil.copy(other, file), "not of the accuracy that cycle 2 of its record"),
+        ("queries", lambda file, _: file.write_bytes(file.read_bytes()[:300]), "not a whole npz of plain arrays"),
+        ("predictions", lambda file, _: file.write_bytes(file.read_bytes()[:300]), "not a whole npz of plain arrays"),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_not_those_of_the_record_are_named_and_not_looked_at(
+    name: str, harm: Callable[[Path, Path], None], said: str, study: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study, tmp_path / "mixed")
+    runs = tmp_path / "mixed" / "cmam"
+    harm(runs / "seed-1" / f"{name}.npz", tmp_path / "mixed" / "oo4al" / "seed-1" / f"{name}.npz")
+    opened = summary.open_study(tmp_path / "mixed")
+    (line,) = cautions.cautions(opened)
+    assert line.startswith("The arrays of 1 run are damaged or of another run, and not looked at; the first: ")
+    assert f"cmam/seed-1/{name}.npz: {said}" in line
+    assert 1 not in opened.queries("cmam")
+    assert len(list(opened.predictions("cmam"))) == 4
+
+
 def test_seeds_whose_runs_were_made_on_two_kinds_of_device_are_named(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "mixed")
     for seed in (1, 3):
@@ -657,6 +685,20 @@ def test_pictures_are_not_made_of_other_images_than_those_of_the_runs(study: Pat
         file.write_text(json.dumps(json.loads(file.read_text()) | {"images": {"train": "one", "test": "t"}}))
     with pytest.raises(DataError, match="the 1437 images found are not those of the runs"):
         _ = summary.open_study(tmp_path / "mixed").images
+
+
+def test_pictures_need_the_images_of_the_runs_but_not_their_features(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "fixed")
+    train, test = load_for(Experiment(**summary.open_study(study).params["cmam"]))
+    record = images_record(with_rows(train), with_rows(test))
+    for file in (tmp_path / "fixed").glob("*/seed-*/result.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"images": record}))
+    assert record["train"] != images_record(train, test)["train"], "the features count in a run's digest"
+    assert len(summary.open_study(tmp_path / "fixed").images) == 1437
+
+
+def with_rows(images: ImageSet) -> ImageSet:
+    return replace(images, features=torch.ones(len(images), 2))
 
 
 def test_older_records_do_not_count_as_having_the_same_images(study: Path, tmp_path: Path) -> None:
@@ -694,7 +736,7 @@ def test_a_label_that_the_study_does_not_name_is_said_to_be_one(study: Path, tmp
 
 
 def test_a_method_that_asks_for_the_same_images_in_every_seed_is_named(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study, tmp_path / "same")
+    shutil.copytree(study, tmp_path / "same", ignore=shutil.ignore_patterns("queries.npz"))
     for file in (tmp_path / "same").glob("*/seed-*/result.json"):
         record = json.loads(file.read_text())
         for cycle in record["cycles"]:

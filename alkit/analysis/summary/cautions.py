@@ -13,7 +13,7 @@ from alkit.methods import METHODS
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _other_devices,
+    kinds = (_unfinished, _damaged, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _other_devices,
              _same_queries, _left_out, _boxes)  # fmt: skip
     return [line for kind in kinds for line in kind(study)]
 
@@ -29,6 +29,14 @@ def _unfinished(study: StudyFolder) -> Iterator[str]:
         )
     if study.file is None:
         yield "There is no study.yaml that can be read: which runs should be here is not known, only which were begun."
+
+
+def _damaged(study: StudyFolder) -> Iterator[str]:
+    if study.damaged:
+        yield (
+            f"The arrays of {counted(len(study.damaged), 'run')} are damaged or of another run, and not looked at; the "
+            f"first: {next(iter(study.damaged.values()))}."
+        )
 
 
 def _unlike(study: StudyFolder) -> Iterator[str]:

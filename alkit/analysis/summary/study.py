@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from alkit import records
 from alkit.config import DATA_OPTIONS, Experiment, Study
-from alkit.data import ImageSet, digest, load_for
+from alkit.data import ImageSet, load_for
+from alkit.data.identity import is_of, query_digest
 from alkit.errors import AlkitError, CheckpointError, DataError
 from alkit.errors.words import as_text, counted, listed
 from alkit.storage.progress import find_studies
@@ -116,12 +118,20 @@ class StudyFolder:
         part = self.frame[self.frame["label"] == label].drop_duplicates("path").sort_values("seed")
         return [(int(s), Path(p)) for s, p in zip(part["seed"], part["path"], strict=True)][:SEEDS_IN_PICTURES]
 
+    @cached_property
+    def damaged(self) -> dict[str, str]:
+        """{run's folder: what is wrong} where the arrays beside a record cannot be read, or are not those it is of."""
+        runs = self.frame.groupby("path", sort=False)
+        return {str(path): what for path, cycles in runs if (what := _unlike_record(Path(str(path)), cycles))}
+
     def predictions(
         self, label: str, names: Iterable[str] = ("confidence", "correct")
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(folder, arrays `names`) of each finished run of `label` whose predictions can be read, one at a time."""
+        """(folder, arrays `names`) of each finished run of `label` whose predictions are whole, one at a time."""
         part = self.frame[self.frame["label"] == label].drop_duplicates("path").sort_values("seed")
         for path in part["path"]:
+            if path in self.damaged:
+                continue
             try:
                 arrays = records.read_predictions(path)
                 yield path, {name: arrays[name] for name in names}
@@ -129,9 +139,11 @@ class StudyFolder:
                 continue
 
     def queries(self, label: str) -> dict[int, dict[int, np.ndarray]]:
-        """{seed: {cycle: indices bought}} of each of `runs(label)` whose queries can be read."""
+        """{seed: {cycle: indices bought}} of each of `runs(label)` whose queries are whole."""
         found = {}
         for seed, path in self.runs(label):
+            if str(path) in self.damaged:
+                continue
             try:
                 found[seed] = records.read_queries(path)
             except AlkitError:
@@ -152,8 +164,7 @@ class StudyFolder:
         except DataError as error:
             raise DataError(f"the images of {self.dataset} are not on this machine, or not whole; `alkit get` brings "
                             "named sets, `alkit summary --data-root FOLDER` names a folder") from error  # fmt: skip
-        known = self.frame.loc[self.frame["label"] == self.labels[0], "train_images"].dropna().unique()
-        if len(known) and list(known) != [digest(train)]:
+        if not all(record is None or is_of(dict(record), train) for record in self.image_records[self.labels[0]]):
             raise DataError(f"{self.dataset}: the {len(train)} images found are not those of the runs")
         if len(train) < int(self.frame["pool_size"].iloc[0] or 0):
             raise DataError(f"{self.dataset}: {len(train)} images, fewer than the pool of the runs")
@@ -171,6 +182,27 @@ class StudyFolder:
             for label in self.active
             if same_data(self.params[label], first) and groups[label] == groups[self.labels[0]]
         ]
+
+
+def _unlike_record(run: Path, cycles: pd.DataFrame) -> str | None:
+    """The array file of a run that cannot be read, or that its record does not follow from; none is no fault."""
+    try:
+        if (run / "queries.npz").exists():
+            queries = records.read_queries(run)
+            for cycle, known in zip(cycles["cycle"], cycles["query_sha256"], strict=True):
+                if isinstance(known, str) and query_digest(torch.from_numpy(queries.get(cycle, _NOTHING))) != known:
+                    return f"{run / 'queries.npz'}: not what cycle {cycle} of its record bought"
+        if (run / "predictions.npz").exists():
+            correct = records.read_predictions(run)["correct"]
+            for cycle, accuracy in zip(cycles["cycle"], cycles["accuracy"], strict=True):
+                if cycle > len(correct) or correct[cycle - 1].sum() != round(accuracy * correct.shape[1]):
+                    return f"{run / 'predictions.npz'}: not of the accuracy that cycle {cycle} of its record has"
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 def ranked(frame: pd.DataFrame, order: list[str]) -> list[str]:
