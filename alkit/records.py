@@ -280,6 +280,8 @@ def _check_record(record: Any, file: Path) -> None:
     for key in ("params", "environment"):
         if not isinstance(record.setdefault(key, {}), dict):
             raise refuse(f"'{key}' is not a mapping")
+    if not isinstance(record.get("quirks") or {}, dict):
+        raise refuse("'quirks' is not a mapping")
     cycles = record.get("cycles")
     if not isinstance(cycles, list) or not cycles or not all(isinstance(cycle, dict) for cycle in cycles):
         raise refuse("no cycles")

@@ -83,6 +83,7 @@ def test_a_broken_record_is_named_and_the_others_are_read(study: Path, name: str
         ({"seed": "0"}, "seed"),
         ({"label": None}, "label"),
         ({"cycles": []}, "no cycles"),
+        ({"quirks": ["warm_start"]}, "'quirks' is not a mapping"),
         ({"seed": 7}, "seed 7"),
         ({"label": "oo4al"}, "label oo4al"),
     ],
