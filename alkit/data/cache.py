@@ -117,8 +117,13 @@ def fingerprint_of(paths: Iterable[Path | str], root: Path) -> str:
     """A hash of the files' names, sizes and times of change."""
     digest = hashlib.sha256()
     for path in paths:
-        state, name = os.stat(path), str(path)[len(str(root)) + 1 :]
-        digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        name = str(path)[len(str(root)) + 1 :]
+        try:
+            state = os.stat(path)
+            known = f"{state.st_size}\0{state.st_mtime_ns}"
+        except OSError:  # a dead link: whoever reads it says so
+            known = "gone"
+        digest.update(f"{name}\0{known}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

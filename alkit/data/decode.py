@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,8 @@ Bytes = npt.NDArray[np.uint8]
 
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError, OverflowError,
            Image.DecompressionBombError)  # fmt: skip
+_LARGEST = 2**27
+"""Pixels that resizing may make; with a box Pillow rounds otherwise, so smaller images are resized whole."""
 _GREY = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
@@ -36,6 +40,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for whoever writes into it
+                raise OSError("a pipe or a device, not a file")
             with Image.open(path) as image:
                 yield image
     except _BROKEN as error:
@@ -135,9 +141,13 @@ def _centre(image: Image.Image, resized: int, size: int) -> Image.Image:
     width, height = image.size
     scale = resized / min(width, height)
     target = (max(resized, round(width * scale)), max(resized, round(height * scale)))
+    left, top = (target[0] - size) // 2, (target[1] - size) // 2
+    if math.prod(target) > _LARGEST:  # a line of a million pixels: only what is kept is resized
+        across, down = width / target[0], height / target[1]
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), Image.Resampling.BILINEAR, box)
     if target != image.size:
         image = image.resize(target, Image.Resampling.BILINEAR)
-    left, top = (target[0] - size) // 2, (target[1] - size) // 2
     return image.crop((left, top, left + size, top + size))
 
 

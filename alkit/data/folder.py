@@ -52,6 +52,15 @@ class Listing:
         test = self.test if kept is None else self.test[kept]
         return np.flatnonzero(~test), np.flatnonzero(test)
 
+    def check_classes(self, kept: npt.NDArray[np.int64]) -> None:
+        """Refuse files `kept` without one of a class, in training or in the test."""
+        test = np.zeros(len(self.labels), bool) if self.test is None else self.test
+        for what, part in (("a training" if test.any() else "an", ~test), ("a test", test)):
+            lost = sorted(set(self.labels[part].tolist()) - set(self.labels[kept][part[kept]].tolist()))
+            if lost:
+                name = self.class_names[lost[0]]
+                raise DataError(f"{self.root}: no file of the class '{name}' can be read as {what} image")
+
 
 def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
     """List the folder's images in the order of their names; `DataError` where it is not laid out as expected."""
@@ -62,9 +71,13 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
     splits = find_splits(root, folders_in(root))
     train, test = (splits.train, splits.test) if splits else (None, None)
     classes = [path.name for path in folders_in(train or root) if path.name not in ignore]
+    dead = [path for path in sorted((train or root).iterdir()) if _is_dead(path)]
+    if dead:
+        raise DataError(f"{dead[0]}: a link that leads nowhere; expected a folder of images, a class")
     if len(classes) < 2:
         raise DataError(f"{train or root}: expected a folder a class, at least two, not {len(classes)}")
-    names, labels = _list_classes(root, train or root, classes)
+    one_class = _OneClass()
+    names, labels = _list_classes(root, train or root, classes, one_class)
     missing = sorted(set(range(len(classes))) - set(labels))
     if missing:
         raise DataError(f"{(train or root) / classes[missing[0]]}: no images in this class")
@@ -73,35 +86,91 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
         unknown = [path for path in folders_in(test) if path.name not in classes]
         if unknown:
             raise DataError(f"{unknown[0]}: a class without training images in {train}")
-        more, their_labels = _list_classes(root, test, classes)
+        more, their_labels = _list_classes(root, test, classes, one_class)
         if not more:
             raise DataError(f"{test}: no images; expected test images in a folder a class")
+        untested = sorted(set(labels) - set(their_labels))
+        if untested:
+            raise DataError(f"{test / classes[untested[0]]}: no test images of this class, which {train} has")
         held_out = np.arange(len(names) + len(more)) >= len(names)
         names, labels = names + more, labels + their_labels
+    one_class.check_files()
     unused = tuple(folder.name for folder in splits.unused) if splits else ()
     return Listing(root, names, np.array(labels, np.int64), tuple(classes), held_out, unused)
 
 
-def _list_classes(root: Path, folder: Path, classes: Sequence[str]) -> tuple[list[str], list[int]]:
+def _list_classes(
+    root: Path, folder: Path, classes: Sequence[str], one_class: _OneClass
+) -> tuple[list[str], list[int]]:
     names: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(_files(str(folder / name)))
+        found = sorted(_files(str(folder / name), name, one_class))
         names += [path[len(str(root)) + 1 :] for path in found]
         labels += [label] * len(found)
     return names, labels
 
 
-def _files(folder: str) -> list[str]:
+def _files(folder: str, label: str, one_class: _OneClass) -> list[str]:
     """All files below `folder`, without hidden ones and what file managers leave; a link back up is not followed."""
     found = []
     seen = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
+    one_class.add_folder(folder, os.path.realpath(folder), label)
     for place, folders, files in os.walk(folder, followlinks=True):
         targets = {name: os.path.realpath(f"{place}/{name}") for name in folders if not name.startswith(".")}
         folders[:] = [name for name, target in targets.items() if target not in seen]
         seen |= set(targets.values())
-        found += [f"{place}/{name}" for name in files if not name.startswith(".") and name.lower() not in _IGNORED]
+        for name in folders:
+            one_class.add_folder(f"{place}/{name}", targets[name], label)
+        images = [f"{place}/{name}" for name in files if _counts(name)]
+        one_class.add_files(place, images, label)
+        found += images
     return found
+
+
+def _is_dead(path: Path) -> bool:
+    return path.is_symlink() and not os.path.exists(path) and _counts(path.name)
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _IGNORED
+
+
+class _OneClass:
+    """Refuses links that put an image into two classes. Only links are resolved: asking each file would take long."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, tuple[str, str]] = {}  # by real path: the class, and the link that led there if any
+        self._through: dict[str, str] = {}  # by path as listed: the same link
+        self._links: list[tuple[str, str]] = []  # files that are links, and their classes
+
+    def add_folder(self, path: str, real: str, label: str) -> None:
+        link = path if os.path.islink(path) else self._through.get(os.path.dirname(path), "")
+        self._through[path] = link
+        owner, theirs = self._folders.setdefault(real, (label, link))
+        if owner != label:
+            raise _two_classes(link or theirs or path, owner if link or not theirs else label)
+
+    def add_files(self, place: str, files: Sequence[str], label: str) -> None:
+        with os.scandir(place) as entries:  # knows links without asking for each file
+            links = {f"{place}/{entry.name}" for entry in entries if entry.is_symlink()}
+        self._links += [(path, label) for path in files if path in links]
+
+    def check_files(self) -> None:
+        """To be called when all folders are known."""
+        owners: dict[str, str] = {}
+        for path, label in self._links:
+            real = os.path.realpath(path)
+            place, name = os.path.split(real)
+            owner = self._folders[place][0] if place in self._folders and _counts(name) else label
+            if owner == label:
+                owner = owners.setdefault(real, label)
+            if owner != label and os.path.exists(real):
+                raise _two_classes(path, owner)
+
+
+def _two_classes(link: str, other: str) -> DataError:
+    return DataError(f"{link}: a link into the class '{other}'; expected each image in one class")
 
 
 # --- loading --------------------------------------------------------------------------------------------------------
@@ -163,10 +232,7 @@ def load_listing(
     if broken and not options["skip_broken"]:
         raise DataError(_advice(broken[0][1]))
     kept = np.setdiff1d(np.arange(len(paths)), [place for place, _ in broken])
-    gone = sorted(set(range(len(listing.class_names))) - set(listing.labels[kept].tolist()))
-    if gone:
-        lost = listing.class_names[gone[0]]
-        raise DataError(f"{listing.root}: no file of the class '{lost}' can be read as an image")
+    listing.check_classes(kept)
     notes = {"image_size": manifest["shape"][1]} | notes_of(listing, [place for place, _ in broken], manifest["scale"])
     whole = ImageSet(
         name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]),

@@ -45,6 +45,7 @@ def load_imagenet(root: Path | None, options: dict[str, Any]) -> Pair:
     looks, broken = look_at([f"{listing.root}/{listing.names[place]}" for place in looked], options["skip_broken"])
     gone = [int(looked[place]) for place in broken]
     kept = np.setdiff1d(kept, gone)
+    listing.check_classes(kept)
     scales = scales_of(look.span for look in looks.values() if look.span is not None)
     names = np.array([os.fsencode(name) for name in listing.names])[kept]
     whole = ImageSet(

@@ -57,6 +57,11 @@ def find_splits(root: Path, folders: Sequence[Path]) -> Splits | None:
             f"{alike[0]}: looks like a split, but is none that is known; call it train, validation or test, "
             "or move it out of the folder"
         )
+    with os.scandir(root) as entries:
+        flat_names = sorted(each.name for each in entries if not is_folder(each))
+    for name in flat_names:
+        if split_kind(name) in ("test", "validation"):  # else a part of the training images would stand in for it
+            raise DataError(f"{root / name}: not a folder; expected {name}/CLASS/*.jpg, or nothing of this name")
     # a test set without classes (a competition's) cannot be tested on where there is another one
     held.sort(key=lambda folder: (folder not in deep, kinds[folder] != "test"))
     return Splits(trains[0], held[0] if held else None, tuple(held[1:]))
@@ -65,8 +70,13 @@ def find_splits(root: Path, folders: Sequence[Path]) -> Splits | None:
 def folders_in(folder: Path) -> list[Path]:
     """The folders in `folder` by name, without hidden ones and what file managers leave."""
     with os.scandir(folder) as entries:
-        names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
+        names = [each.name for each in entries if is_folder(each) and not each.name.startswith(".")]
     return [folder / name for name in sorted(names) if name.lower() not in _IGNORED_FOLDERS]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none."""
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
 
 
 def split_kind(name: str) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
+import numpy as np
+
 from alkit.config import Experiment
 from alkit.data import Facts, decode, facts_of
 from alkit.data.folder import scan_own
@@ -54,13 +56,15 @@ def decode_sample(experiment: Experiment) -> str:
     listing = scan_own(set_root(experiment))
     paths = [listing.root / name for name in listing.names]
     chosen, broken = paths[:: max(1, -(-len(paths) // SAMPLE))], []
-    for path in chosen:
+    for place, path in enumerate(chosen):
         try:
             decode.decode(path, 8, 3)
         except DataError as error:
             if not experiment.skip_broken:
                 raise DataError(f"{error}; remove it, or set skip_broken: true") from None
-            broken.append(path)
+            broken.append(place)
+    if len(chosen) == len(paths):
+        listing.check_classes(np.setdiff1d(np.arange(len(paths)), broken))
     skipped = f", {len(broken)} of them broken and to be skipped" if broken else ""
     what = f"all {len(paths):,} files" if len(chosen) == len(paths) else f"{len(chosen)} of {len(paths):,} files"
     return f"images    {what} decoded{skipped}, in {counted(len(listing.class_names), 'class', 'classes')}"

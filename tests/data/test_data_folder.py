@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from alkit.data import ImageSet, augment, cache, decode, folder, load_dataset, p
 from alkit.data.pixels import FilePixels, MemmapPixels, TensorPixels, prefetched
 from alkit.data.randomness import generator
 from alkit.errors import ConfigError, DataError
+from alkit.grid.plan_check import decode_sample
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +93,28 @@ def test_a_layout_that_is_not_understood_is_refused_by_name(tmp_path: Path) -> N
         load_dataset("folder", root)
 
 
+@pytest.mark.parametrize("lack", ["no folder", "empty", "a file", "a dead link"])
+def test_a_test_folder_without_a_class_of_the_training_images_is_refused_by_name(tmp_path: Path, lack: str) -> None:
+    root = fill(tmp_path / "set")
+    bee = root / "test" / "bee"
+    shutil.rmtree(bee)
+    {"no folder": lambda: None, "empty": bee.mkdir, "a file": bee.touch, "a dead link": lambda: bee.symlink_to("gone")}[
+        lack
+    ]()
+    with pytest.raises(DataError, match=r"test/bee: no test images of this class, which .*set/train has$"):
+        pool_facts(Experiment(dataset="folder", data_root=str(root)))
+
+
+@pytest.mark.parametrize("target", ["/nowhere", "bee"])
+def test_a_class_that_is_a_link_to_nowhere_or_itself_is_refused(tmp_path: Path, target: str) -> None:
+    root = fill(tmp_path / "set", parts=(".",))
+    (root / "cat").symlink_to(target if target != "bee" else root / "cat")
+    with pytest.raises(DataError, match=r"set/cat: a link that leads nowhere; expected a folder"):
+        folder.scan(root)
+    (root / "cat").rename(root / ".cat")
+    assert len(folder.scan(root).names) == 12
+
+
 def test_hidden_files_and_what_file_managers_leave_are_no_images(tmp_path: Path) -> None:
     root = fill(tmp_path / "set")
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
@@ -136,6 +160,7 @@ def test_every_odd_kind_of_image_keeps_its_colour(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / "set" / part).mkdir(exist_ok=True)
         (tmp_path / "set" / part / "plain").symlink_to(tmp_path / "other" / "ant")
+    (tmp_path / "set" / "test" / "odd").symlink_to(tmp_path / "set" / "train" / "odd")
     train, _ = load_dataset("folder", tmp_path / "set")
     assert train.shape == (3, folder.DEFAULT_SIZE, folder.DEFAULT_SIZE)  # sizes differ, and none was asked for
     for index, name in enumerate(sorted(colours)):
@@ -151,6 +176,23 @@ def test_images_are_resized_to_their_shorter_side_and_the_centre_is_kept(tmp_pat
     assert (decode.decode(tmp_path / "a.png", 30, 3) == 255).all()
     assert decode.decode(tmp_path / "a.png", 10, 1).shape == (10, 10, 1)
     assert (decode.decode(tmp_path / "a.png", 10, 1)[:, 2:8] == 255).all()
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_of_a_line_of_many_pixels_the_middle_is_kept_without_resizing_all(tmp_path: Path, upright: bool) -> None:
+    line = Image.new("L", (1, 1_000_000), 10)
+    line.paste(200, (0, 499_900, 1, 500_100))
+    (line if upright else line.transpose(Image.Transpose.ROTATE_90)).save(tmp_path / "a.png", compress_level=1)
+    assert (decode.decode(tmp_path / "a.png", 256, 3) == 200).all()  # all of it would be 65 thousand million pixels
+
+
+def test_resizing_only_what_is_kept_gives_nearly_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(3, 71, 200).save(tmp_path / "a.png")
+    whole = decode.decode(tmp_path / "a.png", 16, 3).astype(int)
+    monkeypatch.setattr(decode, "_LARGEST", 0)
+    assert np.abs(decode.decode(tmp_path / "a.png", 16, 3) - whole).max() <= 2
 
 
 def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -181,13 +223,18 @@ def test_the_own_size_is_kept_only_where_all_images_share_a_small_one(tmp_path: 
 # --- broken files ---
 
 
-@pytest.mark.parametrize("content", ["text", "cut", "empty", "bomb"])
+@pytest.mark.parametrize("content", ["text", "cut", "empty", "bomb", "dead link", "link to itself", "pipe"])
 def test_a_file_that_is_not_an_image_is_refused_by_name_or_skipped_and_counted(tmp_path: Path, content: str) -> None:
     root = fill(tmp_path / "set", width=60, height=60)
     bad = root / "train" / "ant" / "3.png"
     whole = bad.read_bytes()
     huge = whole[:16] + (2**20).to_bytes(4, "big") * 2 + whole[24:]  # a header of 2^40 pixels
-    bad.write_bytes({"text": b"hello", "cut": whole[: len(whole) // 2], "empty": b"", "bomb": huge}[content])
+    bytes_ = {"text": b"hello", "cut": whole[: len(whole) // 2], "empty": b"", "bomb": huge}
+    if content in bytes_:
+        bad.write_bytes(bytes_[content])
+    else:
+        bad.unlink()
+        os.mkfifo(bad) if content == "pipe" else bad.symlink_to("nowhere" if content == "dead link" else bad)
     with pytest.raises(DataError, match=r"train/ant/3\.png: not an image that can be read .*skip_broken") as caught:
         load_dataset("folder", root)
     assert "\n" not in str(caught.value)
@@ -200,13 +247,81 @@ def test_a_file_that_is_not_an_image_is_refused_by_name_or_skipped_and_counted(t
         load_dataset("folder", root)
 
 
-def test_a_class_of_which_no_file_can_be_read_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parts", "said"), [(("train", "test"), "a training"), (("train",), "a training"), (("test",), "a test")]
+)
+def test_a_class_of_which_no_file_of_a_split_can_be_read_is_refused(
+    tmp_path: Path, parts: tuple[str, ...], said: str
+) -> None:
     root = fill(tmp_path / "set", count=2)
-    for part in ("train", "test"):
+    for part in parts:
         for path in (root / part / "bee").iterdir():
             path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="no file of the class 'bee' can be read"):
+    expected = f"set: no file of the class 'bee' can be read as {said} image$"
+    with pytest.raises(DataError, match=expected):
         load_dataset("folder", root, skip_broken=True)
+    with pytest.raises(DataError, match=expected):
+        load_dataset("imagenet", root, skip_broken=True)
+    with pytest.raises(DataError, match=expected):
+        decode_sample(Experiment(dataset="folder", data_root=str(root), skip_broken=True))
+
+
+def test_a_class_of_which_no_file_can_be_read_is_refused_before_a_split_is_made(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", count=2, parts=(".",))
+    for path in (root / "bee").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no file of the class 'bee' can be read as an image$"):
+        load_dataset("folder", root, skip_broken=True)
+
+
+LINKS = {  # where a link lies, where it leads, and the class it is said to lead into
+    "a folder": ("train/ant/l", "train/bee", "bee"),
+    "a folder in a later class": ("train/bee/l", "train/ant", "ant"),
+    "a folder in a class": ("train/ant/l", "train/bee/sub", "bee"),
+    "a file": ("train/ant/l.png", "train/bee/0.png", "bee"),
+    "a file of the test images": ("train/ant/l.png", "test/bee/0.png", "bee"),
+    "a folder above the test images": ("train/ant/l", "test", "ant"),
+    "a class": ("train/cat", "train/bee", "bee"),
+    "a class of the test images": ("test/ant", "train/bee", "bee"),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_a_link_from_one_class_into_another_is_refused_by_its_name(tmp_path: Path, kind: str) -> None:
+    root = fill(tmp_path / "set", count=2)
+    (root / "train" / "bee" / "sub").mkdir()
+    picture(5).save(root / "train" / "bee" / "sub" / "s.png")
+    link, target, said = LINKS[kind]
+    if (root / link).exists():
+        shutil.rmtree(root / link)
+    (root / link).symlink_to(root / target)
+    with pytest.raises(DataError, match=rf"^{root}/{link}: a link into the class '\w+'; expected") as caught:
+        folder.scan(root)
+    assert kind == "a folder above the test images" or f"'{said}'" in str(caught.value)
+
+
+def test_links_to_one_file_or_folder_elsewhere_are_for_one_class(tmp_path: Path) -> None:
+    root, other = fill(tmp_path / "set", count=2), flat_folder(tmp_path / "other")
+    for part in ("train", "test"):  # a class may lie elsewhere, and a file may be linked twice in its class
+        (root / part / "ant" / "l").symlink_to(other)
+        (root / part / "ant" / "l.png").symlink_to(other / "0.png")
+    assert len(folder.scan(root).names) == 8 + 4
+    (root / "train" / "bee" / "l.png").symlink_to(other / "0.png")
+    with pytest.raises(DataError, match=r"train/bee/l\.png: a link into the class 'ant'"):
+        folder.scan(root)
+    shutil.rmtree(root / "train" / "ant")
+    shutil.rmtree(root / "test" / "ant")
+    for part in ("train", "test"):
+        (root / part / "ant").mkdir()
+        (root / part / "ant" / "l.png").symlink_to(other / "0.png")
+    with pytest.raises(DataError, match=r"train/bee/l\.png: a link into the class 'ant'"):
+        folder.scan(root)
+
+
+def flat_folder(place: Path) -> Path:
+    place.mkdir()
+    picture(1).save(place / "0.png")
+    return place
 
 
 def test_a_link_back_up_is_not_followed(tmp_path: Path) -> None:

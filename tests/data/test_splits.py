@@ -87,6 +87,21 @@ def test_a_test_set_without_classes_gives_way_to_a_validation_set_with_them(tmp_
         load_dataset("folder", alone)
 
 
+@pytest.mark.parametrize("name", ["test", "Test", "val", "holdout"])
+@pytest.mark.parametrize("kind", ["file", "dead link", "link to itself"])
+def test_a_test_set_that_is_no_folder_is_refused_and_not_made_of_training_images(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    root = fill(tmp_path / "set", parts=("train",))
+    held = root / name
+    held.write_bytes(b"PK") if kind == "file" else held.symlink_to("nowhere" if kind == "dead link" else held)
+    (root / "test.csv").touch()
+    with pytest.raises(DataError, match=f"set/{name}: not a folder; expected {name}/CLASS/"):
+        pool_facts(Experiment(dataset="folder", data_root=str(root)))
+    held.unlink()
+    assert pool_facts(Experiment(dataset="folder", data_root=str(root))) == (9, 2)
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     train, _ = load_dataset("folder", flat(tmp_path, "bus", "train", "bullet train", "test tube"))
     assert train.class_names == ("bullet train", "bus", "test tube", "train")
