@@ -262,8 +262,9 @@ def make_summary(options: argparse.Namespace) -> int:
 
 def evaluate_checkpoints(options: argparse.Namespace) -> int:
     from alkit.analysis import evaluation
+    from alkit.config.study_yaml import value_of
 
-    given = {name: evaluation.value_of(text) for name, text in options.parameters}
+    given = {name: value_of(text) for name, text in options.parameters}
     return evaluation.main(options.pattern, options.dataset, options.data_root, options.out, given)
 
 
@@ -300,9 +301,8 @@ def get_dataset(options: argparse.Namespace) -> int:
 
 
 def make_features(options: argparse.Namespace) -> int:
-    import yaml
-
     from alkit.config import Experiment
+    from alkit.config.study_yaml import value_of
     from alkit.data import load_for
     from alkit.errors import ConfigError
     from alkit.training.devices import choose_device, deterministic
@@ -312,7 +312,7 @@ def make_features(options: argparse.Namespace) -> int:
     out = options.out or Path(f"{options.dataset}-{options.encoder.replace(':', '-')}.npz")
     if out.suffix != ".npz":
         raise ConfigError(f"out: expected the name of a file that ends in .npz, not {out}")
-    given = {name: yaml.safe_load(value) for name, value in options.parameters}
+    given = {name: value_of(value) for name, value in options.parameters}
     root = None if options.data_root is None else str(options.data_root)
     experiment = Experiment.model_validate({"dataset": options.dataset, "data_root": root, "device": options.device})
     encoder = encoder_named(options.encoder, options.weights, given)

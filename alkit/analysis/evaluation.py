@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-import yaml
 
 from alkit.analysis import published
 from alkit.config import DATA_OPTIONS, ECE_BINS, Experiment
@@ -368,14 +367,6 @@ def main(
         with atomic_write(out) as stream:
             evaluation.table.to_csv(stream, index=False)
     return 0
-
-
-def value_of(text: str) -> Any:
-    """What a parameter's text on the command line means, as YAML has it."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def progress_line(done: int, total: int, row: Mapping[str, Any]) -> str:

@@ -103,3 +103,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path}: expected parameters as 'key: value' lines")
     return content
+
+
+def value_of(text: str) -> Any:
+    """What a parameter's text on the command line means, as YAML has it; the text itself where it has nothing."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

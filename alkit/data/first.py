@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,16 @@ def first_digest(experiment: Experiment) -> str | None:
 def _listed(path: Path) -> Tensor:
     """The places in a text file with one a line, or in a `.npy`. Raises `DataError` of one line."""
     try:
-        found = (
-            np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, dtype=np.int64, ndmin=1)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's own words about an empty file
+            found = (
+                np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, dtype="i8", ndmin=1)
+            )
     except FileNotFoundError:
         raise DataError(f"first_labelled: {path}: no such file") from None
     except Exception:  # numpy raises what it likes
         raise DataError(f"first_labelled: {path}: expected whole numbers, one a line") from None
-    if found.ndim != 1 or found.dtype.kind not in "iu":
+    if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
         raise DataError(f"first_labelled: {path}: expected whole numbers, one a line")
     return torch.from_numpy(found.astype(np.int64))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alkit.config import FREE_PARAMETERS, Experiment, Study
-from alkit.errors import AlkitError, CheckpointError, ConfigError
+from alkit.errors import AlkitError, CheckpointError, ConfigError, DataError
 from alkit.grid import planning
 from alkit.methods import METHODS
 from alkit.storage.files import sha256
@@ -45,7 +45,7 @@ class Begun:
 def check_folder(
     plan: planning.Plan, again: Iterable[str] = (), images_of: planning.ImagesOf | None = None
 ) -> list[Path]:
-    """Refuse what would make one study of unlike runs; returns the files of pretext losses that are of other images.
+    """Refuse what would make one study of unlike runs; returns the files of pretext losses that are to be made anew.
 
     `again` are labels whose runs begin anew. Raises `CheckpointError` of one line; writes nothing.
     """
@@ -225,23 +225,26 @@ def _alike(run: Begun, experiments: Iterable[Experiment]) -> Experiment | None:
 
 
 def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[Path]:
-    """The study's files of pretext losses that were computed on other images than those of now."""
+    """The study's files of pretext losses that are damaged, or were computed on other images than those of now."""
     from alkit.storage.loss_files import read_losses
 
     for key, experiment in plan.pretext_jobs.items():
         path = plan.folder / "pretext" / f"{key}.npz"
         if not path.exists():
             continue
-        with suppress(AlkitError):
+        try:
             settings = read_losses(path).settings
-            if "pixels" not in settings or (images := now(experiment)) is None:
-                continue
-            if settings["pixels"] not in images["parts"]["train"].values():
-                yield path
+        except DataError:
+            yield path
+            continue
+        if "pixels" not in settings or (images := now(experiment)) is None:
+            continue
+        if settings["pixels"] not in images["parts"]["train"].values():
+            yield path
 
 
 def drop_stale_losses(paths: Iterable[Path]) -> None:
-    """Remove pretext losses of other images, so that they are computed anew, and say so."""
+    """Remove pretext losses that are damaged or of other images, so that they are computed anew, and say so."""
     for path in paths:
-        print(f"alkit: {path}: the pretext losses of other images; they are computed anew", file=sys.stderr)
+        print(f"alkit: {path}: damaged, or the pretext losses of other images; computed anew", file=sys.stderr)
         path.unlink(missing_ok=True)

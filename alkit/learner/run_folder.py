@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +27,7 @@ from alkit.config import FREE_PARAMETERS, Experiment
 from alkit.data.first import first_digest
 from alkit.data.identity import difference, query_digest
 from alkit.errors import CheckpointError
+from alkit.learner.state import State
 from alkit.storage.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from alkit.storage.files import atomic_write, clean_temporary, sha256, write_json, write_npz
 from alkit.storage.paths import named
@@ -84,9 +86,11 @@ class RunFolder:
                 f"{self._checkpoint}: made before runs knew their images; whether they are still the same is not known",
                 stacklevel=3,
             )
-        if state["queries"]:
-            self._refuse_other_first(query_digest(state["queries"][0]))
         state.pop("discarded", None)  # of versions before this one, which lost part of the pool under a quirk
+        if state.keys() - {known.name for known in fields(State)}:
+            raise CheckpointError(f"{self._checkpoint}: of another version of alkit; remove it to begin anew")
+        if state.get("queries"):
+            self._refuse_other_first(query_digest(state["queries"][0]))
         return state
 
     def checkpoint(self, state: dict[str, Any]) -> None:

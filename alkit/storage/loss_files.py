@@ -10,7 +10,6 @@ import gzip
 import json
 import math
 import re
-import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ Losses = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 VERSION = 1
-_INDEX = re.compile(r"\d+")
+_INDEX = re.compile(r"\d{1,18}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +168,14 @@ def _place(path: Path, number: int, name: str) -> int:
 def _read_npz(path: Path) -> PretextLosses:
     try:
         with np.load(path, allow_pickle=False) as file:
-            losses, index, text = file["losses"].astype(np.float64), file["index"], file["text"]
+            losses, index, text = file["losses"].astype(np.float64, casting="safe"), file["index"], file["text"]
             description = json.loads(str(file["description"]))
         if description["version"] != VERSION:
             raise DataError(f"{path}: written by another version of alkit ({description['version']}, not {VERSION})")
+        if not isinstance(description["settings"], dict) or not np.array_equal(
+            text.astype(np.float64), losses, equal_nan=True
+        ):
+            raise DataError(f"{path}: expected settings, and the text of each loss beside it")
         accuracy = description["accuracy"]
         content = PretextLosses(
             losses, tuple(text.tolist()), description["settings"], description["epoch"],
@@ -180,7 +183,9 @@ def _read_npz(path: Path) -> PretextLosses:
         )  # fmt: skip
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged header makes zipfile and its decompressors raise what they like
         raise DataError(f"{path}: not a pretext.npz of alkit ({type(error).__name__})") from None
     if losses.ndim != 1 or len(text) != len(losses) or not np.array_equal(index, np.arange(len(losses))):
         raise DataError(f"{path}: expected one loss for each image, in the pool's order")

@@ -255,7 +255,7 @@ def test_all_methods_start_from_the_images_of_a_list(tiny: Make, tmp_path: Path)
     [
         ("1\n2\n3", "lists 3 images, but initial is 4"), ("1\n2\n3\n3", "lists an image twice"),
         ("1\n2\n3\n200", "200 is no place in the pool of 200 images"), ("a\nb", "expected whole numbers, one a line"),
-        ("1.5\n2\n3\n4", "expected whole numbers"), (None, "no such file"),
+        ("1.5\n2\n3\n4", "expected whole numbers"), (None, "no such file"), ("", "lists 0 images, but initial is 4"),
     ],
 )  # fmt: skip
 def test_a_list_that_cannot_be_is_refused(content: str | None, line: str, tiny: Make, tmp_path: Path) -> None:
@@ -264,6 +264,20 @@ def test_a_list_that_cannot_be_is_refused(content: str | None, line: str, tiny: 
         path.write_text(content)
     with pytest.raises(DataError, match=line):
         list(ActiveLearner(tiny(initial=4, first_labelled=str(path))))
+
+
+def test_a_list_of_several_arrays_is_refused(tiny: Make, tmp_path: Path) -> None:
+    with (tmp_path / "first.npy").open("wb") as stream:
+        np.savez(stream, places=np.arange(4))
+    with pytest.raises(DataError, match="expected whole numbers, one a line"):
+        list(ActiveLearner(tiny(initial=4, first_labelled=str(tmp_path / "first.npy"))))
+
+
+def test_a_parameter_of_an_encoder_that_is_no_yaml_is_taken_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, "--encoder", "simsiam", "-p", "image_size", "[1") == 2
+    assert "image_size" in capsys.readouterr().err
 
 
 # --- encoders --------------------------------------------------------------------------------------------------------

@@ -224,7 +224,19 @@ def test_begun_anew_on_other_images_a_method_gets_pretext_losses_of_those(
     invert(cats)
     prepare(on(cats, methods=["pt4al"]), rerun=["pt4al"])
     assert not losses.exists()
-    assert "the pretext losses of other images; they are computed anew" in capsys.readouterr().err
+    assert "damaged, or the pretext losses of other images; computed anew" in capsys.readouterr().err
+
+
+def test_damaged_pretext_losses_of_a_study_are_made_again(plan: MakePlan) -> None:
+    study = {"methods": ["pt4al"], "cycles": 1, "epochs": 1}
+    made = plan(**study)
+    finish(made)
+    (losses,) = (made.folder / "pretext").glob("*.npz")
+    whole = losses.read_bytes()
+    losses.write_bytes(whole[:900])
+    (made.runs[0].folder / "result.json").unlink()
+    finish(plan(**study))
+    assert losses.read_bytes() == whole
 
 
 def test_status_says_where_runs_of_a_label_had_other_images(cats: Path, on: MakePlan, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,6 +279,7 @@ def test_losses_of_another_pool_are_refused(tiny: Make, tmp_path: Path) -> None:
         ("0.5_a/0.png\n0.4_a/0.png\n", "line 2: image 0 is there twice"),
         ("0.5_a/0.png\n0.4_a/7.png\n", "line 2: image 7 in a file of 2 lines"),
         ("0.5_a/first.png\n", "line 1: expected a path CLASS/INDEX.png"),
+        (f"0.5_a/{'1' * 5000}.png\n", "line 1: expected a path CLASS/INDEX.png"),
         ("", "empty; expected a line LOSS_PATH"),
     ],
 )
@@ -296,6 +299,36 @@ def test_a_broken_npz_is_refused(tmp_path: Path) -> None:
         read_losses(file)
     write_pretext(file, PretextLosses(np.array([0.1, np.nan]), ("0.1", "nan")))
     with pytest.raises(DataError, match="the loss of image 1 is not a finite number"):
+        read_losses(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": np.array(["0.1", "0.3"])}, {"text": np.array([["0.1", "0.2"]])}, {"text": np.array([1, 2])},
+        {"losses": np.array([0.1 + 1j, 0.2])}, {"description": lambda known: known | {"settings": "rotation"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_npz_whose_parts_do_not_go_together_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "pretext.npz"
+    write_pretext(file, PretextLosses(np.array([0.1, 0.2]), ("0.1", "0.2")))
+    with np.load(file) as whole:
+        parts = dict(whole)
+    for name, value in change.items():
+        parts[name] = json.dumps(value(json.loads(str(parts[name])))) if callable(value) else value
+    np.savez(file, **parts)
+    with pytest.raises(DataError, match=r"pretext\.npz"):
+        read_losses(file)
+
+
+def test_an_npz_with_a_flipped_bit_in_its_directory_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pretext.npz"
+    write_pretext(file, PretextLosses(np.array([0.1, 0.2]), ("0.1", "0.2")))
+    content = bytearray(file.read_bytes())
+    content[content.find(b"PK\x01\x02") + 10] ^= 4  # the method of compression, which zipfile does not know then
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"not a pretext\.npz of alkit \(NotImplementedError\)"):
         read_losses(file)
 
 

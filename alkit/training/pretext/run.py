@@ -116,7 +116,7 @@ def _train(settings: dict[str, Any], task: PretextTask, out_file: Path, progress
     """All epochs, from the beginning or from the checkpoint beside `out_file`."""
     experiment, best, history, done = task.experiment, _Best(), list[float](), 0
     saved_state = load_checkpoint(_checkpoint(out_file))
-    if saved_state is not None and saved_state["settings"] == settings:
+    if saved_state is not None and saved_state.get("settings") == settings:
         task.network.load_state_dict(saved_state["network"])
         task.optimizer.load_state_dict(saved_state["optimizer"])
         best, history, done = _Best(**saved_state["best"]), list(saved_state["history"]), saved_state["epoch"]
