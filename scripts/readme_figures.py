@@ -169,7 +169,7 @@ def stands_out(effects: list[Effect]) -> str:
         found = [effect for effect in rows if effect.low > 0 or effect.high < 0]
         named = [f"`{effect.quirk}` {in_words(effect)}" for effect in found if abs(effect.difference) > ROUNDING]
         lines.append(f"- {words[0].upper()}{words[1:]}: of {counted(len(rows), 'interval')}, {len(named) or 'none'} "
-                     f"{'does' if len(named) == 1 else 'do'} not hold 0{':' if named else '.'}")  # fmt: skip
+                     f"{'leave' if len(named) > 1 else 'leaves'} out 0{':' if named else '.'}")  # fmt: skip
         lines += [f"  - {one}" for one in named]
     sizes: dict[str, float] = {}
     for effect in effects:
