@@ -356,6 +356,7 @@ def every_figure(frame: pd.DataFrame) -> dict[str, Any]:
         "penalty": plots.penalty_heatmap(statistics.penalty_matrix(frame)),
         "histogram": plots.class_histogram(shares, methods),
         "overlap": plots.overlap_heatmap(square),
+        "long names": plots.penalty_heatmap(pd.DataFrame(0.2, *[[f"string_sorted_losses.{n}" for n in "ab"]] * 2)),
         "redundancy": plots.redundancy_curves(distances, methods, "pixels"),
         "embedding": plots.embedding(points, np.arange(50) % 10, queries, methods, "pool", list("0123456789")),
         "accuracy": plots.accuracy_curve(record),
@@ -372,6 +373,11 @@ def test_every_figure_is_drawn_without_a_warning_and_can_be_read(frame: pd.DataF
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             fig.canvas.draw()
+        titles = [axis.get_title(loc=side) for axis in fig.axes for side in ("left", "center", "right")]
+        for text in fig.findobj(matplotlib.text.Text):
+            if text.get_text() and text.get_text() in titles:
+                box = text.get_window_extent()
+                assert fig.bbox.x0 <= box.x0 < box.x1 <= fig.bbox.x1, f"{name}: {text.get_text()!r} is cut off"
         assert fig.get_figwidth() <= plots.WIDTH, f"{name}: no wider than a journal's two columns"
         sizes = [text.get_fontsize() for text in fig.findobj(matplotlib.text.Text) if text.get_text().strip()]
         assert min(sizes) >= 7, f"{name}: letters that a journal prints"

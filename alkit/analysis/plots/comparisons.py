@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,9 +109,14 @@ def win_matrix(table: pd.DataFrame, labels: Sequence[str]) -> Figure:
         axis.tick_params(length=0)
         axis.grid(False)
         axis.spines[:].set_visible(False)
-        axis.set_title("Row − column, points; dark blue: shown to be above, orange: shown to be below", loc="right",
-                       fontsize=7.5)  # fmt: skip
+        _title(axis, "Row − column, points; dark blue: shown to be above, orange: shown to be below", 7.5)
     return fig
+
+
+def _title(axis: Axes, text: str, size: float = 8.5) -> None:
+    """A title over a matrix and the names beside it, which may be wider than the matrix; in lines that have room."""
+    letters = int(axis.figure.bbox.width / axis.figure.dpi * 72 / (0.6 * size))
+    axis.set_title(textwrap.fill(text, letters), loc="right", fontsize=size)
 
 
 def _shades(values: npt.NDArray[np.float64], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -173,7 +179,7 @@ def matrix_figure(
     width = min(WIDTH, max(3.4, 0.6 + 0.055 * names + 0.42 * matrix.shape[1]))
     with drawing(width=width, height=height or min(WIDTH, 1.4 + 0.25 * len(matrix))) as (fig, axis):
         _draw_matrix(axis, matrix, form, vmax)
-        axis.set_title(title)
+        _title(axis, title)
     return fig
 
 
