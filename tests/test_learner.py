@@ -135,6 +135,16 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path: Pa
         assert load_checkpoint(path) is None
 
 
+def test_a_state_of_a_later_version_is_refused(tiny: Make, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        list(ActiveLearner(tiny(checkpoint_seconds=0.0), tmp_path, progress=killed_after(3)))
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert saved is not None
+    save_checkpoint(tmp_path / "checkpoint.pt", saved | {"state": saved["state"] | {"of_tomorrow": 1}})
+    with pytest.raises(CheckpointError, match="of another version of alkit; remove it to begin anew"):
+        run(tiny(), tmp_path)
+
+
 def test_a_record_that_is_no_record_is_named(tiny: Make, tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"result\.json: not a record of alkit"):

@@ -121,7 +121,8 @@ def _matrix(values: Any, what: str) -> Tensor:
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise DataError(f"features: {what}: expected a matrix of numbers, a row an image, not {array.dtype} "
                         f"{array.shape}")  # fmt: skip
-    rows = torch.from_numpy(array.astype(np.float32))
+    with np.errstate(over="ignore"):  # infinity is refused below
+        rows = torch.from_numpy(array.astype(np.float32))
     broken = (~rows.isfinite()).any(1).nonzero().flatten()
     if len(broken):
         raise DataError(f"features: {what}: row {int(broken[0]):,} has numbers that are not finite")

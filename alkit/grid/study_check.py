@@ -226,7 +226,7 @@ def _alike(run: Begun, experiments: Iterable[Experiment]) -> Experiment | None:
 
 def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[Path]:
     """The study's files of pretext losses that are damaged, or were computed on other images than those of now."""
-    from alkit.storage.loss_files import read_losses
+    from alkit.storage.loss_files import DamagedLossesError, read_losses
 
     for key, experiment in plan.pretext_jobs.items():
         path = plan.folder / "pretext" / f"{key}.npz"
@@ -234,8 +234,10 @@ def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[Path]:
             continue
         try:
             settings = read_losses(path).settings
-        except DataError:
+        except DamagedLossesError:
             yield path
+            continue
+        except DataError:  # of another version, or unreadable now: it may be whole, and the run refuses it
             continue
         if "pixels" not in settings or (images := now(experiment)) is None:
             continue

@@ -7,6 +7,7 @@ place in the training set as INDEX. A published batch file has one PATH a line, 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import re
@@ -27,6 +28,10 @@ Indices = npt.NDArray[np.int64]
 
 VERSION = 1
 _INDEX = re.compile(r"\d{1,18}")
+
+
+class DamagedLossesError(DataError):
+    """A `pretext.npz` could be read, but its content is not whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +172,13 @@ def _place(path: Path, number: int, name: str) -> int:
 
 def _read_npz(path: Path) -> PretextLosses:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:  # the file may well be whole
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as file:
             losses, index, text = file["losses"].astype(np.float64, casting="safe"), file["index"], file["text"]
             description = json.loads(str(file["description"]))
         if description["version"] != VERSION:
@@ -175,21 +186,19 @@ def _read_npz(path: Path) -> PretextLosses:
         if not isinstance(description["settings"], dict) or not np.array_equal(
             text.astype(np.float64), losses, equal_nan=True
         ):
-            raise DataError(f"{path}: expected settings, and the text of each loss beside it")
+            raise DamagedLossesError(f"{path}: expected settings, and the text of each loss beside it")
         accuracy = description["accuracy"]
         content = PretextLosses(
             losses, tuple(text.tolist()), description["settings"], description["epoch"],
             math.nan if accuracy is None else accuracy, tuple(description["history"]),
         )  # fmt: skip
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except DataError:
         raise
     except Exception as error:  # a damaged header makes zipfile and its decompressors raise what they like
-        raise DataError(f"{path}: not a pretext.npz of alkit ({type(error).__name__})") from None
+        raise DamagedLossesError(f"{path}: not a pretext.npz of alkit ({type(error).__name__})") from None
     if losses.ndim != 1 or len(text) != len(losses) or not np.array_equal(index, np.arange(len(losses))):
-        raise DataError(f"{path}: expected one loss for each image, in the pool's order")
+        raise DamagedLossesError(f"{path}: expected one loss for each image, in the pool's order")
     broken = np.flatnonzero(~np.isfinite(losses))
     if len(broken):
-        raise DataError(f"{path}: the loss of image {broken[0]} is not a finite number")
+        raise DamagedLossesError(f"{path}: the loss of image {broken[0]} is not a finite number")
     return content

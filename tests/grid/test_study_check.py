@@ -17,8 +17,9 @@ from synthetic_study import write_run
 from alkit import ActiveLearner, Experiment, cli
 from alkit.data.own import images_now
 from alkit.errors import AlkitError, CheckpointError
-from alkit.grid import planning
+from alkit.grid import planning, study_check
 from alkit.grid.status import status_table
+from alkit.storage.loss_files import PretextLosses, write_pretext
 from alkit.training.pretext import run_pretext
 
 MakePlan = Callable[..., planning.Plan]
@@ -237,6 +238,22 @@ def test_damaged_pretext_losses_of_a_study_are_made_again(plan: MakePlan) -> Non
     (made.runs[0].folder / "result.json").unlink()
     finish(plan(**study))
     assert losses.read_bytes() == whole
+
+
+@pytest.mark.parametrize("trouble", ["unreadable", "another version"])
+def test_pretext_losses_that_may_be_whole_are_never_removed(
+    trouble: str, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(methods=["pt4al"], cycles=1, epochs=1)
+    (key,) = made.pretext_jobs
+    losses = made.folder / "pretext" / f"{key}.npz"
+    if trouble == "unreadable":
+        losses.mkdir(parents=True)
+    else:
+        write_pretext(losses, PretextLosses(np.array([0.1]), ("0.1",)))
+        monkeypatch.setattr("alkit.storage.loss_files.VERSION", 2)
+    assert study_check.check_folder(made) == []
+    assert losses.exists()
 
 
 def test_status_says_where_runs_of_a_label_had_other_images(cats: Path, on: MakePlan, tmp_path: Path) -> None:
