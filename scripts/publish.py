@@ -11,7 +11,6 @@ Everything of the study that was there before goes. Paths inside the study's fol
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import shutil
@@ -25,6 +24,7 @@ import numpy as np
 
 from alkit import calibration, records
 from alkit.config import PATHS
+from alkit.data.identity import query_digest
 from alkit.errors import CheckpointError
 from alkit.errors.words import counted
 from alkit.storage.files import atomic_write, sha256, write_text
@@ -157,7 +157,7 @@ def check_run(run: Path) -> list[str]:
         number = cycle["cycle"]
         query = queries.get(number, np.zeros(0, dtype=np.int64))
         bought += len(query)
-        if hashlib.sha256(query.astype("<i8").tobytes()).hexdigest() != cycle["query_sha256"]:
+        if query_digest(query) != cycle["query_sha256"]:
             wrong.append(f"cycle {number}: query_{number} is not what the record's query_sha256 was made of")
         if bought != cycle["labelled"]:
             wrong.append(f"cycle {number}: {bought} images were bought, the record has {cycle['labelled']} labels")

@@ -56,9 +56,9 @@ def pixels_digest(images: ImageSet) -> str:
     return str(identity.get(PIXELS) or identity[FILES])
 
 
-def query_digest(images: torch.Tensor) -> str:
+def query_digest(images: torch.Tensor | npt.NDArray[np.int64]) -> str:
     """The hexadecimal SHA-256 of places in the pool (n,) in their order, as int64 little-endian: `query_sha256`."""
-    return _sha256(images.numpy().astype("<i8").tobytes())
+    return _sha256(np.asarray(images).astype("<i8").tobytes())
 
 
 def identity(images: ImageSet) -> Identity:

@@ -41,8 +41,8 @@ def show(
             print(f"{state:9} {run.name}")
     else:
         print(table(plan, again, needs))
-    for path in stale:
-        print(f"anew      {path.relative_to(plan.folder)}, of other images")
+    for path, why in stale.items():
+        print(f"anew      {path.relative_to(plan.folder)}: {why}")
     print(f"{len(to_do(plan, again))} of {counted(len(plan.runs), 'run')} to do, in {plan.folder}")
     if needs and at_once is not None:
         print(together(needs, at_once))

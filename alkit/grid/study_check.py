@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +44,8 @@ class Begun:
 
 def check_folder(
     plan: planning.Plan, again: Iterable[str] = (), images_of: planning.ImagesOf | None = None
-) -> list[Path]:
-    """Refuse what would make one study of unlike runs; returns the files of pretext losses that are to be made anew.
+) -> dict[Path, str]:
+    """Refuse what would make one study of unlike runs; returns the files of pretext losses to be made anew, and why.
 
     `again` are labels whose runs begin anew. Raises `CheckpointError` of one line; writes nothing.
     """
@@ -63,7 +63,7 @@ def check_folder(
         _refuse_renamed(plan, run)
     now = _Now(images_of)
     _refuse_other_images(begun, asked, now)
-    return list(_stale_losses(plan, now))
+    return dict(_stale_losses(plan, now))
 
 
 def begun_runs(folder: Path) -> Iterator[Begun]:
@@ -224,7 +224,7 @@ def _alike(run: Begun, experiments: Iterable[Experiment]) -> Experiment | None:
     return None
 
 
-def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[Path]:
+def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[tuple[Path, str]]:
     """The study's files of pretext losses that are damaged, or were computed on other images than those of now."""
     from alkit.storage.loss_files import DamagedLossesError, read_losses
 
@@ -235,18 +235,18 @@ def _stale_losses(plan: planning.Plan, now: _Now) -> Iterator[Path]:
         try:
             settings = read_losses(path).settings
         except DamagedLossesError:
-            yield path
+            yield path, "damaged pretext losses"
             continue
         except DataError:  # of another version, or unreadable now: it may be whole, and the run refuses it
             continue
         if "pixels" not in settings or (images := now(experiment)) is None:
             continue
         if settings["pixels"] not in images["parts"]["train"].values():
-            yield path
+            yield path, "the pretext losses of other images"
 
 
-def drop_stale_losses(paths: Iterable[Path]) -> None:
+def drop_stale_losses(files: Mapping[Path, str]) -> None:
     """Remove pretext losses that are damaged or of other images, so that they are computed anew, and say so."""
-    for path in paths:
-        print(f"alkit: {path}: damaged, or the pretext losses of other images; computed anew", file=sys.stderr)
+    for path, why in files.items():
+        print(f"alkit: {path}: {why}; they are computed anew", file=sys.stderr)
         path.unlink(missing_ok=True)

@@ -75,9 +75,8 @@ def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alk
 
 def test_in_the_plan_for_a_borrowed_gpu_no_run_waits_for_a_pretext_task_while_others_could_work(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("study: s\nmethods: [random, pt4al, margin, pt4al_cold_start]\nseeds: [3, 1]\n")
-    jobs = runpy.run_path(str(ROOT / "scripts" / "gpu_hour.py"))["plan_of"](str(tmp_path / "s.yaml"), tmp_path, "cpu")[
-        1
-    ]
+    plan_of = runpy.run_path(str(ROOT / "scripts" / "gpu_hour.py"))["plan_of"]
+    _, jobs = plan_of(str(tmp_path / "s.yaml"), tmp_path, "cpu")
     methods = ["pt4al", "random", "margin", "pt4al_cold_start"]  # the first makes the losses, the last needs them
     assert [job[0] for job in jobs] == [f"s: {method}, seed {seed}" for seed in (3, 1) for method in methods]
 

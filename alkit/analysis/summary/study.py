@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from alkit import records
 from alkit.config import DATA_OPTIONS, Experiment, Study
@@ -190,7 +189,7 @@ def _unlike_record(run: Path, cycles: pd.DataFrame) -> str | None:
         if (run / "queries.npz").exists():
             queries = records.read_queries(run)
             for cycle, known in zip(cycles["cycle"], cycles["query_sha256"], strict=True):
-                if isinstance(known, str) and query_digest(torch.from_numpy(queries.get(cycle, _NOTHING))) != known:
+                if isinstance(known, str) and query_digest(queries.get(cycle, _NOTHING)) != known:
                     return f"{run / 'queries.npz'}: not what cycle {cycle} of its record bought"
         if (run / "predictions.npz").exists():
             correct = records.read_predictions(run)["correct"]
