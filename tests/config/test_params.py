@@ -28,6 +28,7 @@ CIFAR = RESNET | {
     "initial": 1000, "budget": 1000, "subset": 10_000, "cycles": 10, "epochs": 200, "batch_size": 128,
     "milestones": [160], "weight_decay": 5e-4, "alpha": 0.4, "cmam_layer": 1, "detach": 120, "program": "OO4AL",
 }  # fmt: skip
+STEP = CIFAR | {"initial": 100, "budget": 100, "subset": 1000}
 ROTATION = {
     "pretext": "rotation", "pretext_epochs": 15, "pretext_batch_size": 256, "pretext_lr": 0.1, "subset": None,
     "program": "PT4AL",
@@ -46,7 +47,8 @@ FIVE, THREE, ANY = [0, 1, 2, 3, 4], [0, 1, 2], None
 PAPERS: dict[str, tuple[str, dict[str, Any], list[int] | None]] = {
     "cifar10": ("cifar10", CIFAR, FIVE),
     "cifar100": ("cifar100", CIFAR, FIVE),
-    "cifar10_step": ("cifar10_step", CIFAR | {"initial": 100, "budget": 100, "subset": 1000}, FIVE),
+    "cifar10_step": ("cifar10_step", STEP, FIVE),
+    "cifar10_step_first": ("cifar10_step", STEP | {"cycles": 2}, FIVE),
     "imagenet": (
         "imagenet",
         CIFAR | {"initial": 128_120, "budget": 64_060, "subset": 640_600, "cycles": 5, "epochs": 100, "batch_size": 256,
@@ -116,7 +118,8 @@ def test_no_quirk_of_another_program_is_on(name: str) -> None:
     ("name", "source", "method"),
     [
         ("cifar10", "OO4AL, figure", "oo4al"), ("cifar100", "OO4AL, figure", "random"),
-        ("cifar10_step", "OO4AL, figure", "oo4al"), ("imagenet", "OO4AL, figure", "oo4al"),
+        ("cifar10_step", "OO4AL, figure", "oo4al"), ("cifar10_step_first", "OO4AL, figure", "random"),
+        ("imagenet", "OO4AL, figure", "oo4al"),
         ("cifar10_pt4al", "PT4AL, paper", "pt4al"), ("cifar10_gcn", "Sequential-GCN", "core_gcn"),
     ],
 )  # fmt: skip
