@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import betaincinv
 from torch import Tensor, nn
 
 from alkit.config import Experiment
@@ -201,6 +200,8 @@ def objective_of(experiment: Experiment) -> str:
 
 def draw_lambdas(alpha: float, count: int, generator: torch.Generator) -> Tensor:
     """`count` pairs of independent Beta(alpha, alpha) numbers, (count, 2) float32, by inversion of uniform ones."""
+    from scipy.special import betaincinv  # half a second, and most methods draw none
+
     uniform = torch.rand(count, 2, generator=generator, dtype=torch.float64).numpy()
     return torch.from_numpy(np.asarray(betaincinv(alpha, alpha, uniform))).float()
 

@@ -286,11 +286,12 @@ def test_doctor_looks_at_the_machine(ask: Ask, monkeypatch: pytest.MonkeyPatch) 
 HEAVY = {"torch", "pandas", "matplotlib", "sklearn", "scipy", "seaborn", "papermill", "IPython", "snakemake"}
 
 
-def imported(code: str, folder: Path) -> set[str]:
-    """The packages in `sys.modules` after `code`."""
-    code = f"import sys\n{code}\nprint('>', *{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    return set(done.stdout.rpartition(">")[2].split())
+def imported(folder: Path, *codes: str) -> list[set[str]]:
+    """The packages in `sys.modules` after each of these, run one after the other in a process of its own."""
+    codes = [f"{code}\nprint('>', *{{name.partition('.')[0] for name in sys.modules}})" for code in codes]
+    done = subprocess.run([sys.executable, "-c", "\n".join(["import sys", *codes])], cwd=folder, capture_output=True,
+                          text=True, check=True)  # fmt: skip
+    return [set(line[1:].split()) for line in done.stdout.splitlines() if line.startswith("> ")]
 
 
 @pytest.mark.parametrize(
@@ -301,14 +302,29 @@ def test_what_needs_no_arithmetic_imports_none(command: list[str], tmp_path: Pat
     write_study(tmp_path / "plain", {"random": 0.0}, seeds=1, cycles=1, arrays=False)
     (tmp_path / "bad.yaml").write_text("budgett: 3\n")
     code = f"from alkit.cli import main\ntry: main({command!r})\nexcept SystemExit: pass"
-    assert not imported(code, tmp_path) & HEAVY
+    assert not imported(tmp_path, code)[-1] & HEAVY
 
 
-def test_importing_alkit_imports_nothing_else_and_a_learner_no_plots(tmp_path: Path) -> None:
-    others = imported("import alkit", tmp_path) - set(sys.stdlib_module_names) - {"alkit", "sitecustomize"}
+def test_importing_alkit_imports_nothing_else_a_learner_no_plots_and_a_runs_own_plots_no_scipy(tmp_path: Path) -> None:
+    codes = (
+        "import alkit",
+        "from alkit import ActiveLearner, Experiment, load_dataset",
+        "from alkit import notebook, plots",
+    )
+    kit, learner, own_plots = imported(tmp_path, *codes)
+    others = kit - set(sys.stdlib_module_names) - {"alkit", "sitecustomize"}
     assert {name for name in others if not name.startswith("_")} == set()
-    learner = imported("from alkit import ActiveLearner, Experiment, load_dataset", tmp_path)
-    assert not learner & (HEAVY - {"torch", "scipy"})
+    assert learner & HEAVY == {"torch"}
+    assert own_plots & HEAVY == {"torch", "pandas", "matplotlib"}
+
+
+def test_what_starts_the_summarys_notebook_leaves_the_arithmetic_to_it(tmp_path: Path) -> None:
+    code = (
+        "from alkit.analysis.summary import build\nfrom alkit.grid.execute import import_papermill\nimport_papermill()"
+    )
+    (found,) = imported(tmp_path, code)
+    assert found & HEAVY <= {"papermill", "IPython"}
+    assert "lark" not in found, "a second of grammars, for checks of addresses"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:

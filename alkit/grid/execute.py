@@ -22,6 +22,7 @@ def execute(
     notebook: str | Path, executed: str | Path, parameters: Mapping[str, Any], cwd: str | Path | None = None
 ) -> None:
     """Run `notebook` with `parameters` and leave it as `executed`; papermill's and nbclient's own errors are raised."""
+    import_papermill()
     with _own_kernel() as config:
         import papermill
         from papermill.log import logger
@@ -32,6 +33,18 @@ def execute(
             for_papermill(notebook), for_papermill(executed), dict(parameters), kernel_name="python3",
             progress_bar=False, log_output=False, start_timeout=300, config=config, cwd=cwd and str(cwd),
         )  # fmt: skip
+
+
+def import_papermill() -> None:
+    """Import papermill without a second of grammars for addresses, which jsonschema reads and nothing here uses."""
+    unknown = "rfc3987_syntax" not in sys.modules
+    if unknown:
+        sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    try:
+        import papermill  # noqa: F401
+    finally:
+        if unknown:
+            del sys.modules["rfc3987_syntax"]
 
 
 @contextmanager

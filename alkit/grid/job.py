@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from alkit.grid.execute import PARENT, execute
+from alkit.grid.execute import PARENT, execute, import_papermill
 from alkit.storage.files import take_lock, write_json
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -64,7 +64,7 @@ def run_notebook(arguments: argparse.Namespace) -> int:
 
 def _papermill(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """What went wrong, or None."""
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second of imports, for checks not used here
+    import_papermill()
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
     from papermill.iorw import read_yaml_file

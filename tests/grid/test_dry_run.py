@@ -13,7 +13,7 @@ from photographs import photographs
 from synthetic_study import write_run
 
 from alkit import Experiment, Study
-from alkit.analysis.summary.study import title_of
+from alkit.analysis.summary.web import title_of
 from alkit.cli import main
 from alkit.errors import ConfigError
 from alkit.grid import dry_run, estimate, plan_check, planning

@@ -16,7 +16,7 @@ import yaml
 from synthetic_study import write_study
 
 from alkit.analysis import summary
-from alkit.analysis.summary import page, report
+from alkit.analysis.summary import page, report, web
 from alkit.errors import CheckpointError
 from alkit.grid.status import status_table
 from alkit.records import load_runs
@@ -185,6 +185,6 @@ def test_the_name_of_a_study_is_text_on_its_page(tmp_path: Path) -> None:
     import nbformat
 
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "x.ipynb")
-    marked = page.page(tmp_path / "x.ipynb", f"{EVIL}: summary")
+    marked = web.page(tmp_path / "x.ipynb", f"{EVIL}: summary")
     assert "<title>&lt;script&gt;" in marked
     assert "<script" not in marked

@@ -11,7 +11,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from scipy.stats import rankdata
 
 from alkit.analysis.plots.comparisons import matrix_figure
 from alkit.analysis.plots.curves import MOST_TOGETHER, fences
@@ -191,6 +190,8 @@ def asked_on_the_plane(
 
     `labelled` and `asked` are positions in `points`; what was asked is numbered in its order.
     """
+    from scipy.stats import rankdata  # a run's own plots do without scipy
+
     with drawing(1, 2, width=6.6, height=2.9) as (fig, axes):
         left, right = axes[0]
         for label, name in enumerate(names):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from alkit.analysis.summary.study import StudyFolder, open_study, title_of
+from alkit.analysis.summary import web
 from alkit.errors import CheckpointError
-from alkit.grid.execute import execute
+from alkit.grid.execute import execute, import_papermill
 from alkit.grid.status import no_runs, run_folders
 from alkit.storage.files import write_text
 from alkit.storage.paths import absolute, check_writable_as_text, fix_environment
 from alkit.storage.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from alkit.analysis.summary.study import StudyFolder, open_study
 
 NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "summary.ipynb"
 
@@ -22,9 +27,8 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
     Everything is made in a folder aside and then moved into place, so a summary that fails leaves the last one as it
     was. Raises `CheckpointError` if there is no such folder or a cell of the notebook fails.
     """
+    import_papermill()
     from papermill.exceptions import PapermillExecutionError
-
-    from alkit.analysis.summary import page
 
     study = absolute(study_dir)
     if not study.is_dir():
@@ -50,7 +54,7 @@ def build(study_dir: str | Path, notebook: str | Path = NOTEBOOK, data_root: str
             raise CheckpointError(f"{study_dir}: the summary's notebook could not be run ({reason})") from error
         written = (aside / "summary.ipynb").read_text(encoding="utf-8")  # it names where it is, not where it was made
         write_text(aside / "summary.ipynb", written.replace(f"/{aside.name}", ""))
-        write_text(aside / "summary.html", page.page(aside / "summary.ipynb", title_of(study)))
+        write_text(aside / "summary.html", web.page(aside / "summary.ipynb", web.title_of(study)))
         _move(aside, study)
     return study / "summary.html"
 
@@ -68,3 +72,10 @@ def _move(aside: Path, study: Path) -> None:
 
 
 __all__ = ["NOTEBOOK", "StudyFolder", "build", "open_study"]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is asked for: `build` leaves that to the notebook's kernel."""
+    if name in ("StudyFolder", "open_study"):
+        return getattr(import_module("alkit.analysis.summary.study"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

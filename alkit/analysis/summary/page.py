@@ -1,4 +1,4 @@
-"""How a summary is shown: text, tables and figures in the notebook, and the same as one HTML page without scripts."""
+"""How a summary is shown in its notebook: text, tables and figures; `web` makes the HTML page of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -24,25 +23,6 @@ from alkit.storage.files import atomic_write, write_text
 
 SHOWN_ROWS = 200
 """Rows of a table that are shown; its CSV has them all."""
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
-       max-width: 1120px; margin: 0 auto; padding: 1.5em 1.2em 4em; }
-h1 { font-size: 1.8em; margin: 0.4em 0; } h2 { font-size: 1.35em; margin: 2em 0 0.5em; padding-top: 0.6em; border-top: 1px solid #ddd; }
-h3 { font-size: 1.1em; margin: 1.6em 0 0.4em; } p, ul { max-width: 52em; } code { font-size: 0.92em; }
-.anchor-link { display: none; } img { max-width: 100%; height: auto; }
-.output_area pre { white-space: pre-wrap; font-size: 13px; }
-.wide { overflow-x: auto; margin: 0.8em 0; }
-table.alkit { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-table.alkit caption { text-align: left; font-weight: 600; padding: 0.3em 0; white-space: nowrap; }
-table.alkit th, table.alkit td { padding: 3px 7px; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top; }
-table.alkit th { border-bottom: 2px solid #888; vertical-align: bottom; } table.alkit .n { text-align: right; }
-table.alkit td.n { white-space: nowrap; } details { margin: 0.8em 0; } summary { cursor: pointer; }
-p.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: 0.4em 0.8em; }
-ul.verdict { font-size: 1.07em; padding: 0.7em 1em 0.7em 2em; background: #f2f6fa; border-left: 4px solid #0072b2; }
-ul.verdict li { margin: 0.25em 0; } nav ul { padding: 0; } nav li { display: inline-block; margin: 0 1.2em 0.2em 0; }
-"""  # noqa: E501
-
 
 MOST_DIAGRAMS = 12
 """Labels of which reliability diagrams and bought images are shown."""
@@ -165,32 +145,6 @@ def _smaller(stream: BytesIO) -> bytes:
     few = picture.quantize(256, Picture.Quantize.MAXCOVERAGE, kmeans=2, dither=Picture.Dither.NONE)
     few.save(smaller, "png", optimize=True)
     return smaller.getvalue()
-
-
-def page(notebook: Path, title: str) -> str:
-    """The executed notebook as one HTML page: results without code, pictures inside, no scripts, nothing fetched.
-
-    Cells tagged `notebook-only` are left out. Before the first section stands a list of the sections.
-    """
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    remove = Config(TagRemovePreprocessor={"enabled": True, "remove_cell_tags": ["notebook-only"]})
-    exporter = HTMLExporter(
-        template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
-        embed_images=True, config=remove,
-    )  # fmt: skip
-    body, _ = exporter.from_filename(str(notebook))
-    sections = re.findall(r'<h2 id="([^"]*)">(.*?)<a class="anchor-link"', body)
-    listed = "".join(f'<li><a href="#{place}">{name}</a></li>' for place, name in sections)
-    start = body.find('<h2 id="')
-    if sections:
-        body = f'{body[:start]}<nav aria-label="Contents"><ul>{listed}</ul></nav>{body[start:]}'
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
 
 
 def _show(marked: str, plain: str, folded: str = "") -> None:

@@ -20,8 +20,8 @@ from alkit import plots, statistics
 from alkit.analysis import quirk_effects
 from alkit.analysis.plots.comparisons import in_numbers
 from alkit.analysis.plots.style import in_style
-from alkit.analysis.summary import calibrated, tables
-from alkit.analysis.summary.study import BASELINE, StudyFolder, open_study, title_of
+from alkit.analysis.summary import calibrated, tables, web
+from alkit.analysis.summary.study import BASELINE, StudyFolder, open_study
 from alkit.errors import CheckpointError
 from alkit.storage.files import atomic_write, write_text
 from alkit.storage.paths import absolute
@@ -98,7 +98,7 @@ def reliability(study: StudyFolder) -> Figure | str:
 def table(study: StudyFolder) -> str:
     """Accuracy, area, difference to the baseline and ECE of every method, as a LaTeX table (booktabs)."""
     return (
-        f"% {' '.join(title_of(study.path).split())}, by `alkit summary --paper`. Needs \\usepackage{{booktabs}}.\n"
+        f"% {' '.join(web.title_of(study.path).split())}, by `alkit summary --paper`. Needs \\usepackage{{booktabs}}.\n"
         f"% Accuracy and area in percent, mean ± deviation over seeds; differences in points, paired by seed,\n"
         f"% in brackets {_intervals(study)}; p: paired t-test with Holm's correction; ECE in {tables.bins_of(study)} "
         f"bins.\n{_latex(rows(study))}"

@@ -9,11 +9,11 @@ import pandas as pd
 
 from alkit import plots, statistics
 from alkit.analysis import published, quirk_effects
-from alkit.analysis.summary import page, queried, tables
+from alkit.analysis.summary import page, queried, tables, web
 from alkit.analysis.summary.calibrated import is_it_calibrated as is_it_calibrated
 from alkit.analysis.summary.cautions import at_the_first_cycle, cautions
 from alkit.analysis.summary.page import MOST_DIAGRAMS, MOST_UNFOLDED, section
-from alkit.analysis.summary.study import BASELINE, StudyFolder, title_of
+from alkit.analysis.summary.study import BASELINE, StudyFolder
 from alkit.analysis.summary.tables import fixed, whole
 from alkit.analysis.summary.verdict import verdict
 from alkit.data import ImageSet
@@ -23,7 +23,7 @@ from alkit.errors.words import counted, every
 @section
 def what_it_is(study: StudyFolder) -> None:
     """The study's title, the verdict of its tests, its cautions and its description."""
-    page.heading(title_of(study.path), level=1)
+    page.heading(web.title_of(study.path), level=1)
     page.items(verdict(study), verdict=True)
     page.say(*cautions(study), warn=True)
     if len(study.frame):

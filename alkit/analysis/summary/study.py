@@ -220,26 +220,6 @@ def same_data(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one.get(name) == other.get(name) for name in ("dataset", *DATA_OPTIONS))
 
 
-def made_title(study: Study) -> str:
-    """A title for a study whose file gives none, from its numbers, so that it stays true when they change."""
-    try:
-        first = study.experiment()
-    except AlkitError:
-        return study.study
-    last = first.initial + (first.cycle_count - 1) * first.budget
-    labels = f"{first.initial:,} labels" if last == first.initial else f"from {first.initial:,} to {last:,} labels"
-    return f"{study.study}: {labels}, {counted(len(study.labels) or 1, 'method')}, {counted(len(study.seeds), 'seed')}"
-
-
-def title_of(path: Path) -> str:
-    """The title in the folder's study file, or one made of its numbers; without a file the folder's name."""
-    try:
-        study = Study.from_yaml(path / "study.yaml", check=False)
-        return study.title or made_title(study)
-    except AlkitError:
-        return path.name
-
-
 def open_study(study_dir: str | Path, out_dir: str | Path | None = None, data_root: str | None = None) -> StudyFolder:
     """Read the study folder `study_dir`; tables and figures go to `out_dir` (the study folder itself by default).
 
