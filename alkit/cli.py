@@ -103,10 +103,14 @@ def parser() -> argparse.ArgumentParser:
         make_features,
         "turn a data set's images into fixed features, with a network trained before (an encoder)",
     )
-    features.add_argument("dataset", metavar="DATASET", help="`alkit datasets` lists them")
+    features.add_argument("dataset", metavar="DATASET",
+                          help="`alkit datasets` lists them; or STUDY.yaml: the images of that study, which says in "
+                          "`features` where the file goes")  # fmt: skip
     features.add_argument("--encoder", required=True, metavar="NAME",
                           help="pixels, simsiam, efficientnet_lite, torchvision:MODEL or timm:MODEL")  # fmt: skip
-    features.add_argument("--out", type=_path, metavar="FILE.npz", help="default: DATASET-ENCODER.npz")
+    features.add_argument(
+        "--out", type=_path, metavar="FILE.npz", help="default: the study's `features`, or DATASET-ENCODER.npz"
+    )
     features.add_argument("--data-root", type=_path, metavar="DIR", help="folder that holds the data set")
     features.add_argument("--weights", type=_path, metavar="FILE", help="the encoder's weights, in place of its hub's")
     features.add_argument(
@@ -303,23 +307,28 @@ def get_dataset(options: argparse.Namespace) -> int:
 def make_features(options: argparse.Namespace) -> int:
     from alkit.config import Experiment
     from alkit.config.study_yaml import value_of
-    from alkit.data import load_for
+    from alkit.data import load_whole
     from alkit.errors import ConfigError
     from alkit.training.devices import choose_device, deterministic
     from alkit.training.encoders import encoder_named, refuse_made
     from alkit.training.encoders import make_features as make
 
-    out = options.out or Path(f"{options.dataset}-{options.encoder.replace(':', '-')}.npz")
+    of_study = options.dataset.endswith((".yaml", ".yml"))
+    given = {} if options.data_root is None else {"data_root": str(options.data_root)}
+    given["device"] = options.device
+    if of_study:
+        experiment = Experiment.from_yaml(options.dataset, **given)
+    else:
+        experiment = Experiment.model_validate({"dataset": options.dataset, **given})
+    name = f"{Path(options.dataset).stem if of_study else options.dataset}-{options.encoder.replace(':', '-')}.npz"
+    out = options.out or Path(experiment.features or name)
     if out.suffix != ".npz":
         raise ConfigError(f"out: expected the name of a file that ends in .npz, not {out}")
-    given = {name: value_of(value) for name, value in options.parameters}
-    root = None if options.data_root is None else str(options.data_root)
-    experiment = Experiment.model_validate({"dataset": options.dataset, "data_root": root, "device": options.device})
-    encoder = encoder_named(options.encoder, options.weights, given)
+    encoder = encoder_named(options.encoder, options.weights, {n: value_of(v) for n, v in options.parameters})
     refuse_made(out)
-    train, test = load_for(experiment)
+    train, test = load_whole(experiment)
     with deterministic():
-        about = make(encoder, train, test, out, options.dataset, options.precision, options.bfloat16,
+        about = make(encoder, train, test, out, experiment.dataset, options.precision, options.bfloat16,
                      choose_device(experiment.device))  # fmt: skip
     print(f"{out}: {about['numbers']:,} numbers for each of {len(train):,} training and {len(test):,} test images")
     print(f"a study uses it with `features: {out}`")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alkit.data.identity import digest, fingerprint
     from alkit.data.imageset import ImageSet, from_arrays
     from alkit.data.own import images_for, own_experiment
-    from alkit.data.registry import DATASETS, load_dataset, load_for
+    from alkit.data.registry import DATASETS, load_dataset, load_for, load_whole
 
 _HOMES = {
     "facts": ("Facts", "facts_of", "pool_facts"),
@@ -23,12 +23,12 @@ _HOMES = {
     "identity": ("digest", "fingerprint"),
     "imageset": ("ImageSet", "from_arrays"),
     "own": ("images_for", "own_experiment"),
-    "registry": ("DATASETS", "load_dataset", "load_for"),
+    "registry": ("DATASETS", "load_dataset", "load_for", "load_whole"),
 }
 
 __all__ = [
     "DATASETS", "Facts", "Features", "ImageSet", "digest", "facts_of", "fingerprint", "from_arrays", "images_for",
-    "load_dataset", "load_features", "load_for", "own_experiment", "pool_facts",
+    "load_dataset", "load_features", "load_for", "load_whole", "own_experiment", "pool_facts",
 ]  # fmt: skip
 
 

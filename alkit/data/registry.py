@@ -195,12 +195,21 @@ def load_dataset(name: str, root: str | Path | None = None, **options: Any) -> t
 def load_for(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
     """The training and test images of an experiment."""
     entry, options = set_options(experiment)
-    train, test = with_features(experiment, *entry.load(set_root(experiment), options))
+    train, test = with_features(experiment, *load_whole(experiment))
     train, test = prepare(train, test, options)
     _check_pool(entry, options, train)
     if known := certainty(entry):
         train = replace(train, notes={"verified": known, **train.notes})
     return as_released(experiment, train, test)
+
+
+def load_whole(experiment: Experiment) -> tuple[ImageSet, ImageSet]:
+    """The images of an experiment's set before any data option: those that a file of fixed features has rows of.
+
+    A folder of files is decoded at the experiment's `image_size` and split by its `test_fraction` and `dataset_seed`.
+    """
+    entry, options = set_options(experiment)
+    return entry.load(set_root(experiment), options)
 
 
 def with_features(experiment: Experiment, train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from photographs import photographs
 
-from alkit import ActiveLearner, Experiment
+from alkit import ActiveLearner, Experiment, cli
 from alkit.data import digest, from_arrays, images_for, load_dataset, load_features, load_for
 from alkit.data.features import save_features
 from alkit.data.identity import pixels_digest
@@ -284,10 +286,6 @@ def test_a_parameter_of_an_encoder_that_is_no_yaml_is_taken_as_text(
 
 
 def command(folder: Path, *arguments: str) -> int:
-    import os
-
-    from alkit import cli
-
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -310,6 +308,22 @@ def test_alkit_features_makes_a_file_that_a_run_takes(tmp_path: Path, tiny: Make
     (killed_after_its_file / "train.npy").write_bytes(b"rows")
     assert command(tmp_path, "--encoder", "pixels") == 2, "what is there is not overwritten"
     assert not killed_after_its_file.exists()
+
+
+def test_features_of_a_study_are_of_its_images_as_they_are_decoded_there(
+    tmp_path: Path, tiny: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(tmp_path / "photos", {"cat": 12, "dog": 8})
+    own = {"dataset": "folder", "data_root": "photos", "image_size": 6, "test_fraction": 0.5, "features": "own.npz"}
+    (tmp_path / "own.yaml").write_text(json.dumps(own | {"model": "linear", "pool_size": 8}))
+    assert cli.main(["features", str(tmp_path / "own.yaml"), "--encoder", "pixels"]) == 0
+    assert "own.npz: 108 numbers for each of 10 training and 10 test images" in capsys.readouterr().out
+    given = {**own, "data_root": str(tmp_path / "photos"), "features": str(tmp_path / "own.npz")}
+    for images in load_for(Experiment(**given, pool_size=8)):
+        assert images.features is not None
+        assert torch.equal(images.features, torch.from_numpy(pixels_of(images)).float())
+    with pytest.raises(DataError, match=r"than folder has now \(folder of 6×6 pixels, now 8×8, when it was made\)"):
+        load_for(Experiment(**given | {"image_size": 8}))
 
 
 def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +388,9 @@ def test_a_network_of_torchvision_gives_the_input_of_its_last_layer(tmp_path: Pa
         (["--encoder", "timm:x"], "timm"),
         (["--encoder", "pixels", "--out", "x.txt"], "expected the name of a file that ends in .npz"),
         (["--encoder", "pixels", "--weights", "none.pth"], "weights: none.pth: no such file"),
-        (["--encoder", "simsiam", "-p", "depth", "3"], "depth: simsiam learns by itself"),
+        (["--encoder", "simsiam", "-p", "depth", "3"], "depth: no option of simsiam; expected model, width"),
+        (["--encoder", "pixels", "-p", "image_size", "16"], "image_size: no option of pixels; it has none"),
+        (["--encoder", "torchvision:resnet18", "-p", "image_size", "big"], "expected a number of pixels, not 'big'"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused_in_one_line(

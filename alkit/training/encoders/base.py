@@ -21,6 +21,7 @@ from alkit.data import ImageSet
 from alkit.data.features import SPLITS, save_features
 from alkit.data.identity import pixels_digest
 from alkit.errors import ConfigError, DataError, nearest
+from alkit.errors.words import shown
 from alkit.storage.files import write_json
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -35,10 +36,16 @@ class Encoder(ABC):
     """
 
     name: str
+    takes: tuple[str, ...] = ()
+    """Its options: the names that `-p` may set."""
 
     def __init__(self, model: str = "", weights: Path | None = None, options: dict[str, Any] | None = None) -> None:
         self.model, self.weights, self.options = model, weights, dict(options or {})
         self.device = torch.device("cpu")
+        if unknown := sorted(set(self.options) - set(self.takes)):
+            known = f"expected {', '.join(self.takes)}" if self.takes else "it has none"
+            raise ConfigError(f"{unknown[0]}: no option of {self.name}; {known}")
+        self.size(1)  # refused before any weights are fetched
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
@@ -53,8 +60,11 @@ class Encoder(ABC):
         return {}
 
     def size(self, default: int) -> int:
-        """The option `image_size`, or the encoder's own."""
-        return int(self.options.get("image_size", default))
+        """The option `image_size`, or the encoder's own. Raises `ConfigError` for anything but a number of pixels."""
+        size = self.options.get("image_size", default)
+        if type(size) is not int or size < 1:
+            raise ConfigError(f"image_size: expected a number of pixels, not {shown(size)}")
+        return size
 
 
 _ENCODERS: dict[str, type[Encoder]] = {}
@@ -105,7 +115,8 @@ def make_features(
     encoder.device = device or torch.device("cpu")
     images = {name: pixels_digest(part) for name, part in zip(SPLITS, (train, test), strict=True)}
     scratch = _scratch(out)
-    about = {"dataset": dataset, "encoder": f"{encoder.name}:{encoder.model}".rstrip(":"), "kept_as": precision,
+    about = {"dataset": dataset, "image_shape": list(train.shape),
+             "encoder": f"{encoder.name}:{encoder.model}".rstrip(":"), "kept_as": precision,
              "computed_in": "bfloat16" if bfloat16 else "float32", **encoder.about}  # fmt: skip
     _begin(scratch, about | {"images": images})
     encoder.fit(train, scratch)

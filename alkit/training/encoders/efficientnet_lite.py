@@ -26,6 +26,8 @@ class EfficientNetLite(Encoder):
     Its weights were learned with ImageNet's labels, so it is no self-supervised encoder; it sees none of ours.
     """
 
+    takes = ("image_size",)
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         try:

@@ -27,11 +27,12 @@ class SimSiamEncoder(Encoder):
     `-p NAME VALUE` sets model, width, seed and the pretext task's parameters; `DEFAULTS` are its own.
     """
 
+    takes = tuple(DEFAULTS)
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        unknown = set(self.options) - set(DEFAULTS)
-        if unknown or self.model or self.weights:
-            what = sorted(unknown)[0] if unknown else "weights" if self.weights else "encoder"
+        if self.model or self.weights:
+            what = "weights" if self.weights else "encoder"
             raise ConfigError(f"{what}: simsiam learns by itself; expected only -p with one of {', '.join(DEFAULTS)}")
         self.experiment = Experiment.model_validate(
             {"method": "pt4al", "pretext": "simsiam", **DEFAULTS, **self.options}

@@ -15,6 +15,8 @@ from alkit.training.encoders.base import IMAGENET, Encoder, as_colour, register
 class TimmEncoder(Encoder):
     """The network's pooled features, at its own image size and statistics. Weights from its hub, or from a file."""
 
+    takes = ("image_size",)
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         try:

@@ -15,6 +15,8 @@ from alkit.training.encoders.base import IMAGENET, Encoder, as_colour, register
 class TorchvisionEncoder(Encoder):
     """The input of the network's last linear layer. Weights from torchvision's hub, or from a file (`--weights`)."""
 
+    takes = ("image_size",)
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         from torchvision import models
