@@ -610,6 +610,22 @@ def test_a_caution_names_the_parameter_that_differs_and_a_file_a_seed_is_none(st
     ]
 
 
+def test_of_unbalanced_test_images_the_commonest_class_and_the_balanced_accuracy_are_told(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "rare", {"random": 0.0}, seeds=2, cycles=2)
+    labels = np.repeat(np.arange(10), [180, 60, 40, 20, 20, 10, 10, 10, 5, 5])
+    expected = []
+    for file in sorted(folder.rglob("predictions.npz")):
+        arrays = dict(np.load(file))
+        arrays |= {"labels": labels, "predicted": np.where(arrays["correct"], labels, (labels + 1) % 10)}
+        np.savez(file, **arrays)
+        expected.append(np.mean([arrays["correct"][-1][labels == c].mean() for c in range(10)]))
+    opened = summary.open_study(folder)
+    (line,) = cautions.cautions(opened)
+    assert "to answer '0' to each of them has an accuracy of 50.0%" in line
+    assert "one answer to all has 10.0%" in line
+    assert tables.results(opened)["balanced"].tolist() == pytest.approx([100 * np.mean(expected)])
+
+
 def test_letters_that_no_font_here_has_are_named_in_one_line(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,8 @@ from alkit.methods import METHODS
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _damaged, _unnamed, _unlike, _other_images, _other_bins, _other_seeds, _other_devices,
-             _same_queries, _left_out, _boxes)  # fmt: skip
+    kinds = (_unfinished, _damaged, _unnamed, _unlike, _other_images, _unbalanced, _other_bins, _other_seeds,
+             _other_devices, _same_queries, _left_out, _boxes)  # fmt: skip
     return [line for kind in kinds for line in kind(study)]
 
 
@@ -106,6 +106,17 @@ def _unnamed(study: StudyFolder) -> Iterator[str]:
         yield (
             f"{listed(extra)}: in this folder, but not named in its study.yaml: of another study of the same name, or "
             "renamed since?"
+        )
+
+
+def _unbalanced(study: StudyFolder) -> Iterator[str]:
+    counts = study.unbalanced_test
+    if counts is not None and len(counts) == len(study.class_names):
+        most = int(counts.argmax())
+        yield (
+            f"The test images are unbalanced: to answer '{study.class_names[most]}' to each of them has an accuracy of "
+            f"{100 * counts[most] / counts.sum():.1f}%. Look at the column *balanced* too, to which every class counts "
+            f"as much: there, one answer to all has {100 / (counts > 0).sum():.1f}%."
         )
 
 

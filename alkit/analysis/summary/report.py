@@ -18,6 +18,7 @@ from alkit.analysis.summary.tables import fixed, whole
 from alkit.analysis.summary.verdict import verdict
 from alkit.data import ImageSet
 from alkit.errors.words import counted, every
+from alkit.methods import METHODS
 
 
 @section
@@ -88,10 +89,14 @@ def which_is_better(study: StudyFolder) -> None:
     empty = tuple(str(name) for name in results.columns if results[name].isna().all())
     page.table(study, "results", results, "Final accuracy and area under the budget curve, in percent",
                tables.RESULT_FORMATS, only_saved=empty)  # fmt: skip
+    said = (
+        "*balanced*: the accuracy of each class, averaged over the classes: a rare one counts as much as a common one."
+    )
     page.explain(
         "What the columns are",
         "*accuracy*, *sd*: mean and deviation over seeds at the last cycle.",
         "*low*, *high*: Student's 95% interval of that mean over seeds; of two seeds their range.",
+        *([said] if "balanced" in results else []),
         "*area*: the mean height of the curve over the range of labels; a method that is at 80% all the time has an "
         "area of 80%.",
         f"*labels to baseline*: with how many labels the mean curve reaches the final accuracy of `{BASELINE}`, also "
@@ -227,8 +232,10 @@ def _classes(study: StudyFolder) -> None:
     if not shares.shape[1] or list(shares.columns) == ["pool"]:
         page.say("Nothing was bought after the first labels.")
         return
-    page.say("Methods that draw at random draw the same images for the same seed, so what tells them apart is the "
-             "training alone.")  # fmt: skip
+    rows = [METHODS.get(study.methods[label]) for label in study.active]
+    if sum(row is not None and row.strategy == "random" for row in rows) > 1:
+        page.say("Methods that draw at random draw the same images for the same seed, so what tells them apart is the "
+                 "training alone.")  # fmt: skip
     page.figure(study, "query_classes", plots.class_histogram(shares, study.methods), "classes of what was bought")
     table = (100 * shares).rename_axis("class").reset_index()
     page.table(study, "query_classes", table, "Share of each class among what was bought, in percent",

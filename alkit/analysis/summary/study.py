@@ -137,6 +137,15 @@ class StudyFolder:
             except (AlkitError, KeyError):
                 continue
 
+    @cached_property
+    def unbalanced_test(self) -> np.ndarray[Any, Any] | None:
+        """Test images a class, where the commonest class has at least twice those of the rarest; else None."""
+        for label in self.labels:
+            for _, arrays in self.predictions(label, ["labels"]):
+                counts = np.bincount(arrays["labels"], minlength=len(self.class_names))
+                return counts if counts.max() >= 2 * counts.min() else None
+        return None
+
     def queries(self, label: str) -> dict[int, dict[int, np.ndarray]]:
         """{seed: {cycle: indices bought}} of each of `runs(label)` whose queries are whole."""
         found = {}

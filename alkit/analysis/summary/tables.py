@@ -101,7 +101,8 @@ def per_run(study: StudyFolder) -> pd.DataFrame:
 def results(study: StudyFolder) -> pd.DataFrame:
     """Final accuracy, area under the budget curve and labels to the baseline's final accuracy.
 
-    `low` and `high` are of `statistics.mean_interval`.
+    `low` and `high` are of `statistics.mean_interval`. Where test images are unbalanced, `balanced` is the mean over
+    the classes of the share of their images that are right.
     """
     runs, rows = per_run(study), []
     target, spent = _baseline(study)
@@ -116,20 +117,32 @@ def results(study: StudyFolder) -> pd.DataFrame:
             {
                 "label": label, "seeds": len(part), "labels": _range(part["labelled"]),
                 "accuracy": 100 * part["accuracy"].mean(), "sd": 100 * part["accuracy"].std(ddof=1),
-                "low": 100 * low, "high": 100 * high,
+                "low": 100 * low, "high": 100 * high, "balanced": 100 * _balanced(study, label),
                 "area": math.nan if one else 100 * part["area"].mean(),
                 "area sd": math.nan if one else 100 * part["area"].std(ddof=1),
                 "labels to baseline": math.nan if one else reach,
                 "share of its labels": math.nan if one or not spent else 100 * reach / spent,
             }
         )  # fmt: skip
-    return pd.DataFrame.from_records(rows, columns=list(RESULT_FORMATS))
+    table = pd.DataFrame.from_records(rows, columns=list(RESULT_FORMATS))
+    return table.drop(columns="balanced") if study.unbalanced_test is None else table
+
+
+def _balanced(study: StudyFolder, label: str) -> float:
+    """Mean balanced accuracy of a label's runs at their last cycle; NaN where test images are not unbalanced."""
+    if study.unbalanced_test is None:
+        return math.nan
+    from sklearn.metrics import balanced_accuracy_score
+
+    found = [balanced_accuracy_score(arrays["labels"], arrays["predicted"][-1])
+             for _, arrays in study.predictions(label, ["labels", "predicted"])]  # fmt: skip
+    return float(np.mean(found)) if found else math.nan
 
 
 RESULT_FORMATS: dict[str, Format] = {
     "label": str, "seeds": whole, "labels": str,
-    "accuracy": fixed(2), "sd": fixed(2), "low": fixed(2), "high": fixed(2), "area": fixed(2), "area sd": fixed(2),
-    "labels to baseline": whole, "share of its labels": whole,
+    "accuracy": fixed(2), "sd": fixed(2), "low": fixed(2), "high": fixed(2), "balanced": fixed(2),
+    "area": fixed(2), "area sd": fixed(2), "labels to baseline": whole, "share of its labels": whole,
 }  # fmt: skip
 
 
