@@ -200,7 +200,7 @@ def pages(folders: list[Path]) -> dict[Path, str]:
     shown = {name: frame for name, frame in frames.items() if has_column(frame)}
     parts = {
         README: {
-            "verdicts": verdicts_sentence(frames),
+            "verdicts": verdicts_sentence(frames, own),
             "picture": picture(frames)[0],
             "advice": advice_table(frames),
             "claims": claims_table(frames),

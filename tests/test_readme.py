@@ -252,3 +252,18 @@ def test_the_pictures_are_small_and_what_is_cited_is_one_version() -> None:
     assert cited["version"] == __version__
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert cited["license"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+
+
+def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: Any) -> None:
+    missed = "differs by +3.1 points, not within ±0.8 points"
+    rows = [("random", "100", 0.191, 0.193, 0.004, 5, 0.002, "agrees within ±0.8 points (reading, …)"),
+            ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, f"{missed} (reading, …)")]  # fmt: skip
+    own = pd.DataFrame(rows, columns=["method", "labelled", "published", "ours", "deviation", "seeds", "difference",
+                                      "verdict"]).assign(study="paper")  # fmt: skip
+    assert claims.verdicts_sentence({}, own).endswith("2 were run exactly as published: 1 agree.")
+    assert claims.verdicts_sentence({}, own[:0]).endswith("was run as published yet.")
+    assert "1 agree** with ours" in claims.cells_sentence(own)
+    assert claims.cells_table(own).splitlines()[2:] == [
+        "| `paper` | `random` | 100 | 19.1 | 19.3 ± 0.4 (5) | +0.2 | agrees within ±0.8 points |",
+        f"| `paper` | `random` | 200 | 22.9 | 26.0 ± 0.4 (5) | +3.1 | {missed} |",
+    ]
