@@ -211,10 +211,7 @@ def cells_sentence(table: pd.DataFrame) -> str:
     plan = "takes hours on a GPU ([the plan](docs/gpu.md))"
     if not len(table):
         return f"**{_met(table)}.** That {plan}."
-    return (
-        f"**{_met(table)}** with ours, within the error of reading them and the 95% interval of our mean "
-        f"([each](docs/results.md#the-papers-own-tables)). The rest {plan}."
-    )
+    return f"**{_met(table)}** with ours ([how near](docs/results.md#the-papers-own-tables)). The rest {plan}."
 
 
 def cells_table(table: pd.DataFrame) -> str:
