@@ -237,6 +237,7 @@ def load_listing(
     whole = ImageSet(
         name, pixels_of(folder, manifest), torch.from_numpy(listing.labels[kept]),
         tuple(map(as_text, listing.class_names)), (0.0,), (1.0,), "crop_flip", notes,
+        files=np.array(listing.names, dtype=np.object_)[kept],
     )  # fmt: skip
     train, test = (whole.select(torch.from_numpy(part)) for part in listing.indices(options, kept))
     mean, std = statistics or statistics_of(train)

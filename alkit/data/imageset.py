@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,7 +28,8 @@ class ImageSet:
     `mean` and `std` are the channel statistics that images are normalised with, for pixels in 0..1.
     `augmentation` is what `augmentation: auto` means for this set. `notes` go into a run's record
     (files skipped, labels replaced). `device` is where batches come out. `features` (N, D) float32 are fixed features
-    of the images, where there are some (`alkit.data.features`).
+    of the images, where there are some (`alkit.data.features`); `files` (N,) the names of their files below
+    `data_root`, where they were read from files.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ImageSet:
     notes: dict[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     features: Tensor | None = None
+    files: npt.NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,8 +85,9 @@ class ImageSet:
         """The subset `indices`, in that order."""
         chosen = indices.to(self.labels.device)
         features = None if self.features is None else self.features.index_select(0, chosen)
+        files = None if self.files is None else self.files[indices.cpu().numpy()]
         return replace(self, pixels=self.pixels.select(indices), labels=self.labels.index_select(0, chosen),
-                       features=features)  # fmt: skip
+                       features=features, files=files)  # fmt: skip
 
     def on_features(self) -> ImageSet:
         """The same set with its fixed features as its images, float32 (N, D, 1, 1): what a head is trained on."""

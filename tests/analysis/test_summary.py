@@ -626,6 +626,19 @@ def test_of_unbalanced_test_images_the_commonest_class_and_the_balanced_accuracy
     assert tables.results(opened)["balanced"].tolist() == pytest.approx([100 * np.mean(expected)])
 
 
+def test_what_was_bought_is_listed_by_the_names_of_its_files(study: Path) -> None:
+    opened = summary.open_study(study)
+    assert not len(queried.files_bought(opened)), "images of no files"
+    names = np.array([f"{place}.jpg" for place in range(len(opened.images))], dtype=np.object_)
+    vars(opened)["images"] = replace(opened.images, files=names)
+    table = queried.files_bought(opened)
+    one = table[(table["label"] == "oo4al") & (table["seed"] == 1)]
+    bought = records.read_queries(study / "oo4al" / "seed-1")
+    assert one["file"].tolist() == [f"{place}.jpg" for cycle in sorted(bought) for place in bought[cycle]]
+    assert one["class"].tolist() == [str(int(opened.images.labels[place])) for place in one["place"]]
+    assert set(table["label"]) == set(opened.active)
+
+
 def test_letters_that_no_font_here_has_are_named_in_one_line(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

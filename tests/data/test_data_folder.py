@@ -49,6 +49,18 @@ def fill(root: Path, count: int = 6, parts: tuple[str, ...] = ("train", "test"),
 # --- layouts ---
 
 
+@pytest.mark.parametrize("options", [{}, {"pool_size": 10}, {"class_balance": [1.0, 0.5]}], ids=str)
+def test_every_image_knows_its_file_whatever_is_left_out(tmp_path: Path, options: dict[str, Any]) -> None:
+    root = fill(tmp_path / "größe 猫", 12, ("a", "b"))
+    (root / "a" / "ant" / "0.png").write_text("no picture")
+    for images in load_dataset("folder", root, skip_broken=True, **options):
+        assert images.files is not None
+        assert len(images.files) == len(images)
+        for index, (name, label) in enumerate(zip(images.files, images.labels, strict=True)):
+            assert np.array_equal(decode.decode(root / name, 20, 3), images.images[index].permute(1, 2, 0).numpy())
+            assert name.startswith(images.class_names[int(label)])
+
+
 def test_a_folder_of_train_and_test_holds_its_images_in_the_order_of_their_names(tmp_path: Path) -> None:
     train, test = load_dataset("folder", fill(tmp_path / "set"))
     assert train.class_names == ("ant", "bee")

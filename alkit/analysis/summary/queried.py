@@ -11,6 +11,7 @@ import torch
 from alkit.analysis.summary.study import StudyFolder
 from alkit.data import ImageSet
 from alkit.errors import AlkitError
+from alkit.errors.words import as_text
 
 SIDE = 32
 """Pixels a side to which larger images are averaged before distances are measured between them."""
@@ -20,6 +21,24 @@ MAP = 1000
 """Images of the pool on the map, beside those that were bought."""
 MOST_MAPS = 12
 """Labels with a map of their own."""
+
+
+def files_bought(study: StudyFolder) -> pd.DataFrame:
+    """What the first seeds bought, in the order asked: `label`, `seed`, `cycle`, `place` in the pool, `class`, `file`.
+
+    No rows where the images were not read from files. Raises an `AlkitError` where the images cannot be had.
+    """
+    train, parts = study.images, []
+    for label in study.same_images if train.files is not None else []:
+        for seed, cycles in study.queries(label).items():
+            for cycle, query in cycles.items():
+                places = query[query < len(train)]
+                names = [train.class_names[c] for c in train.labels[torch.from_numpy(places)]]
+                parts.append(pd.DataFrame({
+                    "label": label, "seed": seed, "cycle": cycle, "place": places, "class": names,
+                    "file": list(map(as_text, train.files[places])),
+                }))  # fmt: skip
+    return pd.concat(parts) if parts else pd.DataFrame()
 
 
 def class_shares(study: StudyFolder) -> pd.DataFrame:

@@ -223,6 +223,10 @@ def what_was_asked_for(study: StudyFolder, cycle: int = 2) -> None:
 def _of_images(study: StudyFolder, cycle: int) -> None:
     """What needs the images; where they cannot be had, that is said once."""
     _pictures(study, study.images, cycle)
+    files = queried.files_bought(study)
+    if len(files):
+        page.table(study, "files_bought", files, "The files bought, in the order asked, by the first seeds", {},
+                   folded=True)  # fmt: skip
     _redundancy(study)
     _map(study, cycle)
 
