@@ -120,10 +120,10 @@ def table(plan: planning.Plan, again: set[str], needs: dict[str, Need]) -> str:
     for label in plan.labels:
         count = sum(run.label == label for run in left)
         first = next(run for run in plan.runs if run.label == label).experiment
-        last = first.initial + (first.cycle_count - 1) * first.budget
-        labels = (
-            "all" if first.row.whole_pool else f"{first.initial:,} to {last:,}" if last > first.initial else f"{last:,}"
-        )
+        start, bought = first.first_count, (first.cycle_count - 1) * first.budget
+        labels = f"{start:,} to {start + bought:,}" if bought else f"{start:,}"
+        if first.row.whole_pool:
+            labels = "all"
         known = [needs[label]] if label in needs else []
         rows.append([label, str(sum(run.label == label for run in plan.runs) - count), str(count),
                      str(first.cycle_count), labels, str(first.epochs), *_shown(known)])  # fmt: skip

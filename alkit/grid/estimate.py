@@ -49,7 +49,7 @@ def work_of(experiment: Experiment, pool: int, test: int, classes: int) -> Work:
     trained = steps = passed = batches = vaal = vaal_steps = 0.0
     disk = float(11 * test * cycles + 2 * test * classes + RECORD * cycles + NOTEBOOK)
     for cycle in range(cycles):
-        labelled = pool if row.whole_pool else experiment.initial + cycle * experiment.budget
+        labelled = pool if row.whole_pool else experiment.first_count + cycle * experiment.budget
         drawn = experiment.epoch_images or labelled
         trained += drawn * experiment.epochs
         steps += max(1, drawn // experiment.batch_size) * experiment.epochs
@@ -105,7 +105,7 @@ class Rates:
 
     def _seconds(self, experiment: Experiment, work: Work, facts: Facts) -> float:
         shape, classes = facts.shape, facts.classes
-        middle = experiment.initial + (experiment.cycle_count - 1) * experiment.budget // 2
+        middle = experiment.first_count + (experiment.cycle_count - 1) * experiment.budget // 2
         size = max(2, min(experiment.batch_size, experiment.epoch_images or middle))
         decides = ("model", "width", "stem", "dropout", "cmam_layer", "cmam_pairing", "training_samples", "precision",
                    "optimizer", "threads", "device")  # fmt: skip

@@ -79,6 +79,7 @@ def test_a_study_finds_its_images_beside_it_from_anywhere(
         ({"initial": 100, "budget": 50, "cycles": 4, "methods": ["random", "margin"], "seeds": [0, 1, 2]},
          "s: from 100 to 250 labels, 2 methods, 3 seeds"),
         ({"initial": 1000, "cycles": 1, "methods": ["random"]}, "s: 1,000 labels, 1 method, 1 seed"),
+        ({"initial": 0, "budget": 20, "cycles": 4, "methods": ["random"]}, "s: from 20 to 80 labels, 1 method, 1 seed"),
         ({"title": "Mine", "methods": ["random"]}, "Mine"),
     ],
 )  # fmt: skip

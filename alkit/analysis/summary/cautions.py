@@ -115,8 +115,8 @@ def _unbalanced(study: StudyFolder) -> Iterator[str]:
         most = int(counts.argmax())
         yield (
             f"The test images are unbalanced: to answer '{study.class_names[most]}' to each of them has an accuracy of "
-            f"{100 * counts[most] / counts.sum():.1f}%. Look at the column *balanced* too, to which every class counts "
-            f"as much: there, one answer to all has {100 / (counts > 0).sum():.1f}%."
+            f"{100 * counts[most] / counts.sum():.1f}%. In the column 'balanced' every class counts as much; "
+            f"there, one answer to all has {100 / (counts > 0).sum():.1f}%."
         )
 
 

@@ -64,8 +64,8 @@ def made_title(study: Study) -> str:
         first = study.experiment()
     except AlkitError:
         return study.study
-    last = first.initial + (first.cycle_count - 1) * first.budget
-    labels = f"{first.initial:,} labels" if last == first.initial else f"from {first.initial:,} to {last:,} labels"
+    start, bought = first.first_count, (first.cycle_count - 1) * first.budget
+    labels = f"from {start:,} to {start + bought:,} labels" if bought else f"{start:,} labels"
     return f"{study.study}: {labels}, {counted(len(study.labels) or 1, 'method')}, {counted(len(study.seeds), 'seed')}"
 
 
