@@ -28,15 +28,17 @@ def files_bought(study: StudyFolder) -> pd.DataFrame:
 
     No rows where the images were not read from files. Raises an `AlkitError` where the images cannot be had.
     """
-    train, parts = study.images, []
-    for label in study.same_images if train.files is not None else []:
+    train, files, parts = study.images, study.images.files, []
+    if files is None:
+        return pd.DataFrame()
+    for label in study.same_images:
         for seed, cycles in study.queries(label).items():
             for cycle, query in cycles.items():
                 places = query[query < len(train)]
                 names = [train.class_names[c] for c in train.labels[torch.from_numpy(places)]]
                 parts.append(pd.DataFrame({
                     "label": label, "seed": seed, "cycle": cycle, "place": places, "class": names,
-                    "file": list(map(as_text, train.files[places])),
+                    "file": list(map(as_text, files[places])),
                 }))  # fmt: skip
     return pd.concat(parts) if parts else pd.DataFrame()
 
