@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from photographs import photographs
 
 from alkit import Experiment
 from alkit.data import DATASETS
@@ -72,6 +73,22 @@ def test_the_strategy_of_ones_own_works_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(executed("docs/own_strategy.md"))
     accuracy = float(run([sys.executable, "mine.py"], tmp_path).splitlines()[-1])
     assert 0.5 < accuracy <= 1, "a digits run of five cycles"
+
+
+def test_the_script_of_own_images_asks_before_there_is_a_label_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photographs(tmp_path, {"inbox/a/dark": 4, "inbox/grey": 4, "inbox/bright": 4}))
+    (tmp_path / "inbox" / ".DS_Store").write_text("x")
+    (tmp_path / "inbox" / "grey" / "._000.png").write_text("x")
+    code = executed("docs/own_images.md").replace("torchvision:resnet18", "pixels").replace("224", "8")
+    for method in ("max_herding", "typiclust", "probcover", "coreset", "random"):
+        exec(code.replace('"max_herding", 20, 3', f'"{method}", 3, 3'), {})
+        assert len({Path(line).stat().st_ino for line in capsys.readouterr().out.splitlines()}) == 3
+    photographs(tmp_path / "labelled", {"dark": 3, "bright": 3}, seed=1)
+    for method in ("margin", "entropy", "least_confidence", "ranked_margin"):
+        exec(code.replace('"max_herding", 20, 3', f'"{method}", 4, 3'), {})
+        assert {Path(line).parent.name for line in capsys.readouterr().out.splitlines()} == {"grey"}
 
 
 def test_the_ten_lines_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
