@@ -27,6 +27,7 @@ from alkit.storage.paths import absolute
 LARGEST_OWN_SIZE = 256
 DEFAULT_SIZE = 64
 _IGNORED = {"thumbs.db", "desktop.ini"}
+_UNLABELLED = {"unlabelled", "unlabeled"}
 _NAMED = 20  # skipped files that a record names
 
 
@@ -74,6 +75,8 @@ def scan(root: Path, ignore: Sequence[str] = ()) -> Listing:
     dead = [path for path in sorted((train or root).iterdir()) if _is_dead(path)]
     if dead:
         raise DataError(f"{dead[0]}: a link that leads nowhere; expected a folder of images, a class")
+    if unlabelled := [name for name in classes if name.casefold() in _UNLABELLED]:
+        raise DataError(f"{(train or root) / unlabelled[0]}: images without a label are no class; move them elsewhere")
     if len(classes) < 2:
         raise DataError(f"{train or root}: expected a folder a class, at least two, not {len(classes)}")
     one_class = _OneClass()

@@ -67,4 +67,6 @@ def decode_sample(experiment: Experiment) -> str:
         listing.check_classes(np.setdiff1d(np.arange(len(paths)), broken))
     skipped = f", {len(broken)} of them broken and to be skipped" if broken else ""
     what = f"all {len(paths):,} files" if len(chosen) == len(paths) else f"{len(chosen)} of {len(paths):,} files"
-    return f"images    {what} decoded{skipped}, in {counted(len(listing.class_names), 'class', 'classes')}"
+    counts = np.bincount(listing.labels)
+    sizes = f" of {counts.min():,} to {counts.max():,} files" if counts.max() > counts.min() else ""
+    return f"images    {what} decoded{skipped}, in {counted(len(counts), 'class', 'classes')}{sizes}"

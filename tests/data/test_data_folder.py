@@ -127,6 +127,13 @@ def test_a_class_that_is_a_link_to_nowhere_or_itself_is_refused(tmp_path: Path, 
     assert len(folder.scan(root).names) == 12
 
 
+def test_images_without_a_label_are_no_class(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", parts=(".",))
+    (root / "bee").rename(root / "Unlabeled")
+    with pytest.raises(DataError, match=r"set/Unlabeled: images without a label are no class; move them elsewhere$"):
+        folder.scan(root)
+
+
 def test_hidden_files_and_what_file_managers_leave_are_no_images(tmp_path: Path) -> None:
     root = fill(tmp_path / "set")
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):

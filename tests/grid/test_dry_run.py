@@ -108,7 +108,7 @@ def test_of_many_images_a_sample_is_decoded(
     photographs(tmp_path / "images", {"a": 20, "b": 21})
     monkeypatch.setattr(plan_check, "SAMPLE", 10)
     said = dry(write(tmp_path / "s.yaml", data_root="images", **OWN), capsys)
-    assert said.startswith("images    9 of 41 files decoded, in 2 classes\n")
+    assert said.startswith("images    9 of 41 files decoded, in 2 classes of 20 to 21 files\n")
 
 
 # --- a large study ---------------------------------------------------------------------------------------------------
