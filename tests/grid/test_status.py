@@ -8,11 +8,14 @@ import platform
 import re
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from PIL import Image
 from synthetic_study import write_study
 
 from alkit.analysis import summary
@@ -144,11 +147,13 @@ def test_no_text_of_a_study_becomes_markup_of_its_summary(tmp_path: Path, monkey
         file.write_text(json.dumps(record | {"protocol": EVIL}))
     (folder / "margin" / "seed-1" / "result.json").write_text(json.dumps({"schema": EVIL}))
     marked: list[str] = []
+    Image.new("RGB", (1, 1)).save(dot := BytesIO(), "png")
 
     def display(shown: Any, raw: bool = False) -> None:
         marked.append(shown["text/html"] if raw else str(shown.alt))
 
     monkeypatch.setattr(page, "display", display)
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write(dot.getvalue()))  # they hold no markup
     opened = summary.open_study(folder, tmp_path / "out")
     sections = [getattr(report, name) for name in dir(report) if hasattr(getattr(report, name), "__wrapped__")]
     assert len(sections) >= 9
