@@ -131,8 +131,8 @@ class Command:
     """`alkit run` of one label of a study into `out`, with the notebooks beside the study file; can be killed."""
 
     def __init__(self, study: Path, label: str, out: Path, logs: Path | None = None) -> None:
-        self.arguments = [sys.executable, "-c", COMMAND, str(study.parent / "notebooks"), "run", str(study),
-                          "--methods", label, "--out", str(out), "--cores", "1", "--no-summary"]  # fmt: skip
+        self.options = ["run", str(study), "--methods", label, "--out", str(out), "--cores", "1", "--no-summary"]
+        self.arguments = [sys.executable, "-c", COMMAND, str(study.parent / "notebooks"), *self.options]
         self.trial, self.log = f"{out}-{os.getpid()}", (logs or out) / "output.txt"
         self.start()
 
@@ -155,6 +155,7 @@ class Command:
                 victim.kill()
             if victims:
                 return True
+            time.sleep(0.02)
         return False
 
     def wait(self) -> tuple[int, int]:
