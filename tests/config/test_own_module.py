@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +17,12 @@ from conftest import TINY
 from made_up import made_pool
 from torch import Tensor
 
-from alkit import ActiveLearner, Experiment, Study, methods
+from alkit import ActiveLearner, Experiment, methods
 from alkit.cli import main
 from alkit.config.own_module import FOLDERS, import_own, look_in
 from alkit.errors import ConfigError
 from alkit.grid import planning
-from alkit.grid.status import status_table
 from alkit.methods import METHODS, Method, add_method
-from alkit.records import load_runs, read_run
 from alkit.strategies import Pool, Query, Strategy, base, register, top_query
 
 STUDY = {**TINY, "methods": ["random", "second_guess"], "cycles": 2, "epochs": 1, "strategies": "my_package.my_module"}
@@ -56,18 +53,6 @@ def study_file(folder: Path, **content: Any) -> Path:
 
 
 # --- found and run ---------------------------------------------------------------------------------------------------
-
-
-def test_a_study_runs_a_strategy_from_a_module_beside_its_file(tmp_path: Path) -> None:
-    own_strategy.keep(tmp_path / "mine")
-    file, out = study_file(tmp_path / "mine", methods=["second_guess"]), tmp_path / "out"
-    command = [sys.executable, "-m", "alkit", "run", str(file), "--out", str(out), "--cores", "1", "--no-summary"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert set(load_runs(out)["method"]) == {"second_guess"}
-    assert read_run(out / "own" / "second_guess" / "seed-0")["params"]["strategies"] == "my_package.my_module"
-    assert "second_guess/seed-0  finished" in status_table(out), "without the module, too"
-    assert Study.from_yaml(out / "own" / "study.yaml", check=False).labels == ["second_guess"]
 
 
 @pytest.mark.parametrize("place", ["beside the study", "where the command is given", "PYTHONPATH"])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -353,33 +351,3 @@ def test_a_failed_run_is_tried_again_then_reported_and_the_others_are_finished(
     assert (tries(bad), tries(good)) == (3, 1)
     assert (good.folder / "result.json").stat().st_mtime_ns == before
     assert "failed" not in capfd.readouterr().err
-
-
-ODD = "we ird'; touch x; {a} $(touch y) `touch z` é"
-
-
-def test_a_study_runs_in_a_folder_of_any_name_with_the_kits_own_notebooks_and_can_be_watched(tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    file, out = tmp_path / "odd.yaml", tmp_path / ODD
-    file.write_text(yaml.safe_dump({"methods": ["random"], **TINY, "cycles": 3, "epochs": 60, "pool_size": 400}))
-    for planted in ("notebooks/methods/random.ipynb", f"{ODD}/odd/summary.ipynb", f"{ODD}/odd/random/seed-0/run.ipynb"):
-        made_up_notebook(tmp_path / planted, f"open({str(trace)!r}, 'w')")
-    (out / "odd" / "Snakefile").write_text(f"open({str(trace)!r}, 'w')")
-    command = [sys.executable, "-m", "alkit", "run", str(file), "--out", str(out), "--no-summary"]
-    seen = set()
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None:
-            if (out / "odd" / "study.yaml").exists():
-                seen.add(status_table(out).splitlines()[2].split()[1])
-            time.sleep(0.1)
-        said, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert {"waiting", "training"} <= seen
-    assert "random" in said
-    (run,) = status_table(out).splitlines()[2:-1]
-    assert run.split()[:3] == ["odd/random/seed-0", "finished", "3/3"]
-    assert len(load_runs(out)) == 3
-    assert not trace.exists(), "a notebook or workflow from elsewhere was run"
-    assert not list(tmp_path.rglob("[xyz]")), shlex.quote(ODD)
-    executed = nbformat.read(out / "odd" / "random" / "seed-0" / "run.ipynb", as_version=4)
-    assert executed.cells[0].source.startswith("# Random")

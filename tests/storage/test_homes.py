@@ -5,15 +5,12 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-import yaml
-from conftest import TINY
 from nbformat.v4 import new_code_cell
 
 from alkit.analysis.summary import build
@@ -21,7 +18,6 @@ from alkit.cli import main
 from alkit.errors import CheckpointError
 from alkit.grid import doctor
 from alkit.grid.execute import execute
-from alkit.records import load_runs
 from alkit.storage.paths import cache_folder, home, name_user, substitute_home, why_not_writable
 
 UNWRITABLE = "/proc/no/home"
@@ -49,23 +45,6 @@ def printed(path: Path) -> str:
 
 
 # --- homes -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_study_and_its_summary_need_neither_a_home_nor_the_users_kernel(tmp_path: Path, other_kernel: Path) -> None:
-    file = tmp_path / "s.yaml"
-    file.write_text(yaml.safe_dump({**TINY, "methods": ["random"], "cycles": 1, "epochs": 1}))
-    bare = {key: value for key, value in os.environ.items() if not key.startswith("XDG_") and key != "MPLCONFIGDIR"}
-    done = subprocess.run(
-        [sys.executable, "-m", "alkit", "run", str(file), "--out", str(tmp_path / "out")], cwd=tmp_path,
-        env=bare | {"HOME": UNWRITABLE}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(load_runs(tmp_path / "out")) == 1
-    assert (tmp_path / "out" / "s" / "summary.html").is_file()
-    logs = [tmp_path / "out/s/logs/summary.log", tmp_path / "out/s/random/seed-0/run.log"]
-    said = "".join(path.read_text() for path in logs if path.exists()) + done.stderr
-    for word in ("Warning", "WARNING", "not a writable", "encryption", "unknown parameter"):
-        assert word not in said, said
 
 
 @pytest.mark.parametrize("home_is", [UNWRITABLE, None])

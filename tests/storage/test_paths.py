@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from alkit.analysis.summary import build
 from alkit.cli import main
 from alkit.errors import ConfigError
 from alkit.grid import planning, runner
-from alkit.records import load_runs, read_run
+from alkit.records import read_run
 from alkit.storage.checkpoint_files import find_checkpoints
 from alkit.storage.files import atomic_write
 from alkit.storage.paths import cache_folder, data_folder
@@ -29,30 +28,12 @@ ODD = """jürgen's {x} "a\\b" $HOME; touch y #%s {"""
 SMALL = {"pool_size": 200, "test_size": 60}
 
 
-def linked_kit(folder: Path) -> Path:
-    """The kit with its notebooks and workflow, in `folder`."""
-    folder.mkdir(parents=True)
-    for name in ("alkit", "notebooks", "workflow", "pyproject.toml"):
-        (folder / name).symlink_to(planning.ROOT / name)
-    return folder
-
-
 def study_file(path: Path, **content: object) -> Path:
     path.write_text(yaml.safe_dump({**TINY, "methods": ["random"], "cycles": 1, "epochs": 1, **content}))
     return path
 
 
 # --- where the kit is ------------------------------------------------------------------------------------------------
-
-
-def test_a_study_runs_wherever_the_kit_lies(tmp_path: Path) -> None:
-    kit = linked_kit(tmp_path / ODD / "kit")
-    file = study_file(kit / "s.yaml", methods=["pt4al_cold_start"])
-    command = [sys.executable, "-m", "alkit", "run", str(file), "--out", str(tmp_path / "out"), "--no-summary"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": kit})
-    assert done.returncode == 0, done.stderr
-    assert len(load_runs(tmp_path / "out")) == 1
-    assert not list(tmp_path.rglob("y"))
 
 
 @pytest.mark.parametrize("what", ["kit", "out"])
