@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -12,8 +14,10 @@ import pytest
 import torch
 
 from alkit import Experiment
+from alkit.grid.execute import import_papermill
 
 torch.set_num_threads(1)
+import_papermill()  # before a test imports it in the slow way
 
 TINY: dict[str, Any] = {
     "dataset": "digits",
@@ -48,6 +52,12 @@ def tiny() -> Any:
         return Experiment(**(TINY | overrides))
 
     return make
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the kit: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do so anew."""
+    if not hasattr(session.config, "workerinput"):
+        compileall.compile_dir(Path(__file__).parent.parent / "alkit", quiet=2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from photographs import photographs
+from short import SHORT
 
 from alkit import Experiment
 from alkit.data import DATASETS
@@ -44,6 +45,8 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "kit"
     for name in ("notebooks", "params", "workflow"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    tiny = folder / "params" / "tiny.yaml"  # with fewer epochs: tests/training/test_deadline.py runs it as it is
+    tiny.write_text(tiny.read_text().replace("epochs: 20", "epochs: 2").replace("milestones: [16]", "milestones: [1]"))
     return folder
 
 
@@ -91,11 +94,17 @@ def test_the_script_of_own_images_asks_before_there_is_a_label_and_after(
         assert {Path(line).parent.name for line in capsys.readouterr().out.splitlines()} == {"grey"}
 
 
-def test_the_ten_lines_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+def test_the_ten_lines_of_the_readme_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an Experiment that trains a small network for two epochs unless it is told otherwise."""
     code = executed("README.md")
     assert len(code.strip().splitlines()) <= 10 + 1, "ten lines, and a blank one after the imports"
-    (tmp_path / "ten.py").write_text(code)
-    out = run([sys.executable, "ten.py"], tmp_path)
+    make = Experiment.__init__
+    monkeypatch.setattr(Experiment, "__init__", lambda self, **given: make(self, **(SHORT | given)))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    out = capsys.readouterr().out
     assert re.search(r"^100 +0\.\d+ +0\.\d+", out, re.MULTILINE), "the table of both methods at 100 labels"
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
@@ -149,10 +158,14 @@ def test_no_page_uses_words_that_only_its_writers_know() -> None:
     assert found == []
 
 
-def test_the_tables_and_the_numbers_of_the_pages_come_from_the_records() -> None:
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "readme_figures.py", "--check"], capture_output=True,
-                          text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, f"run `python scripts/readme_figures.py`: {done.stdout}{done.stderr}"
+def test_the_tables_and_the_numbers_of_the_pages_come_from_the_records(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import readme_figures
+
+    monkeypatch.setattr(sys, "argv", ["readme_figures.py", "--check"])
+    assert readme_figures.main() == 0, f"run `python scripts/readme_figures.py`: {capsys.readouterr().out}"
 
 
 def test_the_two_errors_that_the_page_of_calibration_names_are_those_of_the_published_predictions() -> None:

@@ -190,13 +190,6 @@ def test_every_notebook_begins_with_the_cell_for_colab(path: Path) -> None:
     assert not any("-e " in line or "drive" in line for line in lines)
 
 
-def test_the_notebooks_are_up_to_date_with_their_script() -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "notebooks.py", "--check"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"run `make notebooks`:\n{done.stdout}"
-
-
 def test_a_public_address_gives_every_notebook_a_badge_and_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import notebooks as script

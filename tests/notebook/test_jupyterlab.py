@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
+import short
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -109,6 +110,7 @@ def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root",
                f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={work}"]  # fmt: skip
     environment = os.environ | places | {"JUPYTER_RUNTIME_DIR": str(runtime), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = short.keep(tmp_path)  # few epochs: what is looked at is the same
     environment.pop("JPY_SESSION_NAME", None)
     with (tmp_path / "lab.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,16 +18,18 @@ from conftest import TINY
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbformat.v4 import new_output
-from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from synthetic_study import write_study
+from test_pt4al import losses_file
 
 from alkit import Experiment
 from alkit.analysis.plots.features import nearest_to
+from alkit.errors import ConfigError
 from alkit.methods import METHODS
 from alkit.models import resnet10
 from alkit.records import read_predictions, read_queries, read_run
+from alkit.storage.loss_files import read_losses
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "notebooks"
@@ -74,7 +75,8 @@ def execute_here(name: str, shell: InteractiveShell, **parameters: Any) -> nbfor
                     cell.source, store_history=True
                 ).raise_error()  # without a history a last `;` is not seen
             shown = [new_output("display_data", data=output.data) for output in found.outputs]
-            said = [new_output("stream", text=found.stdout)] if found.stdout else []
+            said = [new_output("stream", name=stream, text=text)
+                    for stream, text in (("stderr", found.stderr), ("stdout", found.stdout)) if text]  # fmt: skip
             cell.outputs = [*shown, *said]
     return notebook
 
@@ -110,10 +112,14 @@ def test_the_story_of_a_method_has_its_formula_and_its_source(method: str) -> No
         assert "**Reference" in story
 
 
-def test_what_notebooks_share_is_up_to_date() -> None:
-    script = ROOT / "scripts" / "notebooks.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_what_notebooks_share_is_up_to_date(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import notebooks as script
+
+    monkeypatch.setattr(sys, "argv", ["notebooks.py", "--check"])
+    assert script.main() == 0, f"run `make notebooks`: {capsys.readouterr().out}"
 
 
 def test_every_notebook_is_run_by_a_test() -> None:
@@ -147,15 +153,40 @@ def test_the_notebook_of_a_method_runs_and_leaves_its_record(
     assert len(lines) == len(record["cycles"]), said  # a line a cycle, not one an update of a bar
     for cell in ("kit-curve", "kit-reliability", "kit-queries"):
         assert ["image/png" in output.get("data", {}) for output in outputs(ran, cell)] == [True], cell
+    if method in ("pt4al", "pt4al_cold_start"):  # whose own last cell reads the losses that the run made for itself
+        cell = {"pt4al": "after-batches", "pt4al_cold_start": "after-first"}[method]
+        assert any("image/png" in output.get("data", {}) for output in outputs(ran, cell))
 
 
-def test_a_parameter_that_does_not_exist_stops_the_notebook(tmp_path: Path) -> None:
-    with pytest.raises(PapermillExecutionError, match="budgett: unknown parameter; did you mean 'budget'"):
-        execute("methods/random.ipynb", tmp_path, **TINY, budgett=3)
+def test_a_parameter_that_does_not_exist_stops_the_notebook(shell: InteractiveShell) -> None:
+    with pytest.raises(ConfigError, match="budgett: unknown parameter; did you mean 'budget'"):
+        execute_here("methods/random.ipynb", shell, **TINY, budgett=3)
 
 
-def test_the_features_notebook_shows_neighbours_a_map_and_a_probe(tmp_path: Path) -> None:
-    ran = execute("features.ipynb", tmp_path, encoder="pixels", encoder_options={}, pool_size=150, test_size=100)
+def test_the_pretext_notebook_leaves_its_file_and_shows_what_is_in_it(
+    tiny: Callable[..., Experiment], shell: InteractiveShell, tmp_path: Path
+) -> None:
+    published = losses_file(tmp_path, [1 / (1 + place) ** 3 for place in range(60)])
+    small = tiny(method="pt4al_cold_start").model_dump(exclude_unset=True)
+    ran = execute_here(
+        "pretext.ipynb", shell, **small, out_file=str(tmp_path / "pretext.npz"), published_losses=published,
+        export_dir=str(tmp_path / "export"),
+    )  # fmt: skip
+    cells = [cell for cell in ran.cells if cell.cell_type == "code"]
+    assert not [o for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
+    pictures = [cell.id for cell in cells if any("image/png" in o.get("data", {}) for o in cell.outputs)]
+    assert pictures == ["losses", "hardest", "easiest", "orders", "mix", "published", "supervised"]
+    text = {cell.id: "".join(o.get("text", "") for o in cell.outputs) for cell in cells}
+    assert "39 of 60 losses are written with an exponent" in text["published"]
+    assert "rank correlation" in text["supervised"]
+    content = read_losses(tmp_path / "pretext.npz")
+    assert len(content) == 200
+    assert read_losses(tmp_path / "export" / "rotation_loss.txt").text == content.text
+    assert len(list((tmp_path / "export").glob("batch_*.txt"))) == small["cycles"]
+
+
+def test_the_features_notebook_shows_neighbours_a_map_and_a_probe(shell: InteractiveShell) -> None:
+    ran = execute_here("features.ipynb", shell, encoder="pixels", encoder_options={}, pool_size=150, test_size=100)
     pictures = [cell.id for cell in ran.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert pictures == ["neighbours", "neighbours", "map"]
     (probe,) = outputs(ran, "probe")
@@ -175,10 +206,10 @@ def test_neighbours_are_of_the_highest_cosine() -> None:
         assert (itself, others) == (place, ranked[:4])
 
 
-def test_the_quirks_notebook_prints_the_register_and_measures_a_study(tmp_path: Path) -> None:
+def test_the_quirks_notebook_prints_the_register_and_measures_a_study(shell: InteractiveShell, tmp_path: Path) -> None:
     variants = {"random.warm_start": {"method": "random", "quirks": {"warm_start": True}}}
     study = write_study(tmp_path / "s", {"random": 0.0, "random.warm_start": 0.03}, variants=variants, arrays=False)
-    ran = execute("quirks.ipynb", tmp_path, study_dir=str(study))
+    ran = execute_here("quirks.ipynb", shell, study_dir=str(study))
     register = outputs(ran, "register")[0]["data"]["text/html"]
     assert "hsamp_fixed_quota" in register
     assert "<script" not in register
@@ -187,8 +218,10 @@ def test_the_quirks_notebook_prints_the_register_and_measures_a_study(tmp_path: 
     assert "warm_start" in (study / "tables" / "quirk_effects.csv").read_text()
 
 
-def test_the_fast_evaluation_makes_its_own_checkpoints_where_none_are_given(tmp_path: Path) -> None:
-    ran = execute("fast_evaluation.ipynb", tmp_path, epochs=1, out=str(tmp_path / "t.csv"))
+def test_the_fast_evaluation_makes_its_own_checkpoints_where_none_are_given(
+    shell: InteractiveShell, tmp_path: Path
+) -> None:
+    ran = execute_here("fast_evaluation.ipynb", shell, epochs=1, out=str(tmp_path / "t.csv"))
     said = "".join(output.get("text", "") for output in outputs(ran, "evaluate"))
     assert "6/6: random, seed 1, cycle 3: accuracy" in said
     assert "±" in outputs(ran, "table")[0]["data"]["text/html"]
@@ -197,11 +230,11 @@ def test_the_fast_evaluation_makes_its_own_checkpoints_where_none_are_given(tmp_
     assert pd.read_csv(tmp_path / "t.csv")["labelled"].tolist() == [60, 120, 180]
 
 
-def test_the_fast_evaluation_takes_checkpoints_of_unknown_origin(tmp_path: Path) -> None:
+def test_the_fast_evaluation_takes_checkpoints_of_unknown_origin(shell: InteractiveShell, tmp_path: Path) -> None:
     for name in ("Seed-0/best.pth", "Seed-0/other.pth"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         torch.save(resnet10(10, 1, 4).state_dict(), tmp_path / name)
-    ran = execute("fast_evaluation.ipynb", tmp_path, pattern=f"{tmp_path}/Seed-*/*.pth", options={"test_size": 60})
+    ran = execute_here("fast_evaluation.ipynb", shell, pattern=f"{tmp_path}/Seed-*/*.pth", options={"test_size": 60})
     assert "60 test images" in outputs(ran, "table")[1]["text"]
     assert "do not say which cycle" in outputs(ran, "curve")[0]["text"]
     assert ["image/png" in output.get("data", {}) for output in outputs(ran, "reliability")] == [True]

@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
+import short
 import torch
 
 from alkit import Experiment, notebook
@@ -147,17 +148,11 @@ def test_outputs_dir_keeps_a_run_in_a_folder_of_its_own_and_reads_it_back(tiny: 
 def test_the_quickstart_runs_from_a_fresh_kernel_in_any_folder_of_the_repository(tmp_path: Path) -> None:
     """One seed and few epochs: what differs from the real one is put in by papermill and an environment of defaults."""
     executed = tmp_path / "quickstart.ipynb"
-    short = tmp_path / "sitecustomize.py"  # the kernel's Experiment trains for two epochs unless told otherwise
-    short.write_text(
-        "import alkit.config as c\n"
-        "_init = c.Experiment.__init__\n"
-        "c.Experiment.__init__ = lambda self, **v: _init(self, **({'epochs': 2, 'milestones': [1], 'width': 4} | v))\n"
-    )
     subprocess.run(
         [sys.executable, "-m", "papermill", str(QUICKSTART), str(executed), "-k", "python3", "--log-level", "ERROR",
          "-y", "{seeds: [0]}", "-p", "outputs_dir", str(tmp_path / "kept")],
         check=True, cwd=ROOT / "workflow", capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": short.keep(tmp_path), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]

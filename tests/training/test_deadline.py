@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alkit import ActiveLearner, Experiment
+from alkit.cli import main
 from alkit.errors import OutOfTimeError
 from alkit.training import deadline
 from alkit.training.pretext.run import run_pretext
@@ -54,7 +56,7 @@ def test_a_pretext_task_stops_too(tiny: Make, tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alkit_run_goes_on_with(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def hour(*arguments: str) -> str:
         command = [sys.executable, "scripts/gpu_hour.py", "--out", str(tmp_path), "--device", "cpu", *arguments]
@@ -66,11 +68,8 @@ def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alk
     out = hour("--minutes", "5", "--runs", "2", "params/tiny.yaml")
     assert "tiny: oo4al, seed 0: " in out
     assert "2 of 2 runs finished" in out
-    done = subprocess.run(
-        [sys.executable, "-m", "alkit", "run", "params/tiny.yaml", "--out", str(tmp_path), "--dry-run"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "0 of 2 runs to do" in done.stdout, done.stdout + done.stderr
+    assert main(["run", str(ROOT / "params" / "tiny.yaml"), "--out", str(tmp_path), "--dry-run"]) == 0
+    assert "0 of 2 runs to do" in capsys.readouterr().out
 
 
 def test_in_the_plan_for_a_borrowed_gpu_no_run_waits_for_a_pretext_task_while_others_could_work(tmp_path: Path) -> None:
@@ -81,26 +80,29 @@ def test_in_the_plan_for_a_borrowed_gpu_no_run_waits_for_a_pretext_task_while_ot
     assert [job[0] for job in jobs] == [f"s: {method}, seed {seed}" for seed in (3, 1) for method in methods]
 
 
-def test_alkit_run_stops_after_its_minutes_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_alkit_run_stops_after_its_minutes_and_the_same_command_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "s.yaml").write_text(
         "study: s\nmethods: [random, margin]\nseeds: [0]\ndataset: digits\npool_size: 300\ntest_size: 60\ninitial: 20\n"
         "budget: 10\ncycles: 2\nwidth: 4\nepochs: 20000\nmilestones: []\nthreads: 1\ncheckpoint_seconds: 1000\n"
     )
 
-    def alkit(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "alkit", "run", "s.yaml", "--cores", "1", "--no-summary", *more]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    done = alkit("--minutes", "0.35")
-    assert done.returncode == 1
-    assert "stopped after 0.35 minutes with " in done.stderr
-    assert "the same command goes on" in done.stderr
-    assert "failed" not in done.stderr
-    left = [path.name for path in (tmp_path / "outputs" / "s").glob("*/seed-0/*")]
+    command = ["run", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "out"), "--cores", "1", "--no-summary"]
+    assert main([*command, "--minutes", "0.35"]) == 1
+    said = capsys.readouterr().err
+    assert "stopped after 0.35 minutes with " in said
+    assert "the same command goes on" in said
+    assert "failed" not in said
+    left = [path.name for path in (tmp_path / "out" / "s").glob("*/seed-0/*")]
     assert {"checkpoint.pt", "result.json"} & set(left), left
     for wrong in ("0", "-1", "soon", "inf"):
-        assert "expected a number of minutes above 0" in alkit("--minutes", wrong).stderr
-    assert "no CUDA GPU is here" in alkit("--runs-per-gpu", "3").stderr or __import__("torch").cuda.is_available()
+        with pytest.raises(SystemExit):
+            main([*command, "--minutes", wrong])
+        assert "expected a number of minutes above 0" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main([*command, "--runs-per-gpu", "3"]) == 2
+        assert "no CUDA GPU is here" in capsys.readouterr().err
 
 
 def test_runs_on_one_gpu_spread_over_its_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

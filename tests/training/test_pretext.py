@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -30,7 +27,6 @@ from alkit.training.pretext.rotation import Rotation
 from alkit.training.pretext.simsiam import view
 
 Make = Callable[..., Experiment]
-ROOT = Path(__file__).parents[2]
 TASKS = ["rotation", "jigsaw", "colorization", "simsiam"]
 
 
@@ -395,48 +391,3 @@ def test_supervised_losses_are_those_of_a_model_trained_on_every_label(tiny: Mak
     train, _ = load_for(experiment)
     assert losses.shape == (len(train),)
     assert losses.mean() < np.log(10) * 0.6
-
-
-def papermill(name: str, folder: Path, *parameters: str) -> list[Any]:
-    executed = folder / "executed.ipynb"
-    subprocess.run(
-        [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / name), str(executed), "-k", "python3",
-         "--log-level", "ERROR", *parameters],
-        check=True, cwd=folder, capture_output=True,
-    )  # fmt: skip
-    return [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
-
-
-def test_the_pretext_notebook_leaves_its_file_and_shows_what_is_in_it(tiny: Make, tmp_path: Path) -> None:
-    from test_pt4al import losses_file
-
-    published = losses_file(tmp_path, [1 / (1 + place) ** 3 for place in range(60)])
-    small = tiny(method="pt4al_cold_start").model_dump(exclude_unset=True)
-    yaml = tmp_path / "run.yaml"
-    yaml.write_text("\n".join(f"{key}: {value}" for key, value in (small | {"method": "pt4al_cold_start"}).items()))
-    cells = papermill(
-        "pretext.ipynb", tmp_path, "-f", str(yaml), "-p", "out_file", str(tmp_path / "pretext.npz"),
-        "-p", "published_losses", published, "-p", "export_dir", str(tmp_path / "export"),
-    )  # fmt: skip
-    outputs = [output for cell in cells for output in cell.outputs]
-    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    pictures = [cell.id for cell in cells if any("image/png" in o.get("data", {}) for o in cell.outputs)]
-    assert pictures == ["losses", "hardest", "easiest", "orders", "mix", "published", "supervised"]
-    text = {cell.id: "".join(o.get("text", "") for o in cell.outputs) for cell in cells}
-    assert "39 of 60 losses are written with an exponent" in text["published"]
-    assert "rank correlation" in text["supervised"]
-    content = read_losses(tmp_path / "pretext.npz")
-    assert len(content) == 200
-    assert read_losses(tmp_path / "export" / "rotation_loss.txt").text == content.text
-    assert len(list((tmp_path / "export").glob("batch_*.txt"))) == small["cycles"]
-
-
-@pytest.mark.parametrize("method", ["pt4al", "pt4al_cold_start"])
-def test_a_method_notebook_runs_by_hand_from_nothing(method: str, tiny: Make, tmp_path: Path) -> None:
-    yaml = tmp_path / "run.yaml"
-    small = tiny(method=method, epochs=1).model_dump(exclude_unset=True)
-    yaml.write_text("\n".join(f"{key}: {value}" for key, value in small.items()))
-    cells = papermill(f"methods/{method}.ipynb", tmp_path, "-f", str(yaml), "-p", "out_dir", str(tmp_path / "run"))
-    assert (tmp_path / "run" / "result.json").exists()
-    last = next(cell for cell in cells if cell.id in ("after-batches", "after-first"))
-    assert any("image/png" in output.get("data", {}) for output in last.outputs)
