@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import compileall
 import os
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -52,12 +50,6 @@ def tiny() -> Any:
         return Experiment(**(TINY | overrides))
 
     return make
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile the kit: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do so anew."""
-    if not hasattr(session.config, "workerinput"):
-        compileall.compile_dir(Path(__file__).parent.parent / "alkit", quiet=2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
