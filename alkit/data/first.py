@@ -62,7 +62,7 @@ def _listed(path: Path) -> Tensor:
     except FileNotFoundError:
         raise DataError(f"first_labelled: {path}: no such file") from None
     except Exception:  # numpy raises what it likes
-        raise DataError(f"first_labelled: {path}: expected whole numbers, one a line") from None
+        raise DataError(f"first_labelled: {path}: expected whole numbers, one a line: places in the pool") from None
     if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
         raise DataError(f"first_labelled: {path}: expected whole numbers, one a line")
     return torch.from_numpy(found.astype(np.int64))
