@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alkit.config import Experiment, Study
+from alkit.config import FREE_PARAMETERS, Experiment, Study
 from alkit.errors import AlkitError, CheckpointError
 from alkit.errors.words import counted
 from alkit.methods import METHODS
@@ -51,16 +51,7 @@ COLUMNS = (
 MEASURES = ("accuracy", "nll", "brier", "ece", "gap", "oe", "ace")
 """What a cycle measures on the test images; `gap` is mean confidence less accuracy, and `bins` are those of the ECE."""
 
-OF_THE_MACHINE = (
-    "seed",
-    "features",
-    "checkpoint_seconds",
-    "keep_models",
-    "data_root",
-    "device",
-    "eval_batch_size",
-    "threads",
-)
+OF_THE_MACHINE = ("seed", "threads", *sorted(FREE_PARAMETERS))
 """Parameters in which runs that are alike may differ; `compared_params` leaves them out."""
 
 RETIRED = ("compile",)
