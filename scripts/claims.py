@@ -158,7 +158,9 @@ def _met(own: pd.DataFrame) -> str:
     if not len(own):
         return "No number of a paper's own table or figure was run as published yet"
     agree = int(own["verdict"].str.startswith("agrees").sum())
-    return f"Of the papers' own numbers {len(own)} were run exactly as published: {agree} agree"
+    methods = list(dict.fromkeys(own["method"]))
+    named = ", ".join(f"`{name}`" for name in methods) if len(methods) < 4 else f"{len(methods)} methods"
+    return f"Of the papers' own numbers {len(own)} ({named}) were run as published: {agree} agree"
 
 
 def claims_table(frames: dict[str, pd.DataFrame]) -> str:
@@ -208,10 +210,10 @@ def cells(folders: list[Path]) -> pd.DataFrame:
 
 def cells_sentence(table: pd.DataFrame) -> str:
     """What the README says of the papers' own numbers."""
-    plan = "takes hours on a GPU ([the plan](docs/gpu.md))"
+    plan = "a GPU ([plan](docs/gpu.md))"
     if not len(table):
-        return f"**{_met(table)}.** That {plan}."
-    return f"**{_met(table)}** with ours ([how near](docs/results.md#the-papers-own-tables)). The rest {plan}."
+        return f"**{_met(table)}.** That needs {plan}."
+    return f"**{_met(table)}** ([how near](docs/results.md#the-papers-own-tables)). The rest needs {plan}."
 
 
 def cells_table(table: pd.DataFrame) -> str:

@@ -290,9 +290,9 @@ def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: 
             ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, f"{missed} (reading, …)")]  # fmt: skip
     own = pd.DataFrame(rows, columns=["method", "labelled", "published", "ours", "deviation", "seeds", "difference",
                                       "verdict"]).assign(study="paper")  # fmt: skip
-    assert claims.verdicts_sentence({}, own).endswith("2 were run exactly as published: 1 agree.")
+    assert claims.verdicts_sentence({}, own).endswith("2 (`random`) were run as published: 1 agree.")
     assert claims.verdicts_sentence({}, own[:0]).endswith("was run as published yet.")
-    assert "1 agree** with ours" in claims.cells_sentence(own)
+    assert "1 agree** (" in claims.cells_sentence(own)
     assert claims.cells_table(own).splitlines()[2:] == [
         "| `paper` | `random` | 100 | 19.1 | 19.3 ± 0.4 (5) | +0.2 | agrees within ±0.8 points |",
         f"| `paper` | `random` | 200 | 22.9 | 26.0 ± 0.4 (5) | +3.1 | {missed} |",
