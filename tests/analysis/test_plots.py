@@ -152,6 +152,13 @@ def test_thirty_labels_leave_room_for_the_picture() -> None:
         assert high[1] - low[1] > 0.7
 
 
+def test_a_single_cycle_is_a_whole_number_on_its_axis() -> None:
+    one = pd.DataFrame({"label": ["random"] * 2, "cycle": 2, "distance": [1.0, 1.1]})
+    axis = plots.redundancy_curves(one, {"random": "random"}, "pixels").axes[0]
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [2]
+
+
 def predictions(n: int = 300) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
     confidence = draw.uniform(0.2, 1, (2, n)).astype(np.float32)

@@ -73,7 +73,7 @@ def class_profile(train: ImageSet) -> Figure:
         axis.step(places, counts, where="mid", color=_TRAIN, linewidth=1.5, label=f"in the pool: {counts.sum():,}")
         if len(counts) <= NAMED_CLASSES:
             axis.plot(places, counts, "o", color=_TRAIN)
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         top = max([counts.max(), *before.tolist()])
         axis.set(yscale="log", ylim=(0.3 * smallest, 3 * top), xlabel="class, largest first", ylabel="images",
                  title=f"Largest class over smallest: {counts.max() / smallest:.4g}")  # fmt: skip

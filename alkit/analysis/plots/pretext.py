@@ -70,7 +70,7 @@ def orders_compared(losses: Numbers, orders: Mapping[str, Batches]) -> Figure:
         axes[0, 1].set(title="Images that a batch has in both orders", xlabel="batch", ylim=(0, 1))
         percent_axis(axes[0, 1])
         for axis in axes.flat:
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return fig
 
 

@@ -142,7 +142,7 @@ def redundancy_curves(table: pd.DataFrame, methods: Mapping[str, str], space: st
                 axis.scatter(part["cycle"], part["distance"], color=style.colour, s=5, alpha=0.55, linewidth=0)
         axis.set(xlabel="bought for cycle", ylabel=f"distance ({plain(space)})",
                  title="Distance to the nearest other image of the same query")  # fmt: skip
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.legend(title="mean over seeds\npoints: single runs", frameon=False, loc="center left",
                     bbox_to_anchor=(1.01, 0.5), alignment="left", handlelength=3.2)  # fmt: skip
     return fig
