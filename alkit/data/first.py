@@ -53,6 +53,7 @@ def first_digest(experiment: Experiment) -> str | None:
 
 def _listed(path: Path) -> Tensor:
     """The places in a text file with one a line, or in a `.npy`. Raises `DataError` of one line."""
+    no_places = DataError(f"first_labelled: {path}: expected whole numbers, one a line: places in the pool")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's own words about an empty file
@@ -62,9 +63,9 @@ def _listed(path: Path) -> Tensor:
     except FileNotFoundError:
         raise DataError(f"first_labelled: {path}: no such file") from None
     except Exception:  # numpy raises what it likes
-        raise DataError(f"first_labelled: {path}: expected whole numbers, one a line: places in the pool") from None
+        raise no_places from None
     if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
-        raise DataError(f"first_labelled: {path}: expected whole numbers, one a line")
+        raise no_places
     return torch.from_numpy(found.astype(np.int64))
 
 

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -23,8 +22,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from matplotlib.figure import Figure
-from PIL import Image
 from synthetic_study import PLANTED, TRAINING, write_study
 
 from alkit import Experiment, calibration, plots, records, statistics
@@ -56,14 +53,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "random" / "seed-0" / "result.json").write_text("{")
     summary.build(folder)
     return folder
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made and saved as ever, but a dot stands for each: where only the text is looked at."""
-    dot = BytesIO()
-    Image.new("RGB", (1, 1)).save(dot, "png")
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write(dot.getvalue()))
 
 
 # --- tables ---

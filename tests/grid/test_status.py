@@ -8,14 +8,11 @@ import platform
 import re
 import subprocess
 import sys
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from matplotlib.figure import Figure
-from PIL import Image
 from synthetic_study import write_study
 
 from alkit.analysis import summary
@@ -132,6 +129,7 @@ def test_no_run_is_an_error_of_one_line(tmp_path: Path) -> None:
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
+@pytest.mark.usefixtures("undrawn")  # pictures hold no markup
 def test_no_text_of_a_study_becomes_markup_of_its_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Title, description, class names, data set, versions and failures, all of unknown origin, in every section."""
     folder = write_study(tmp_path / "s", {"random": 0.0, "margin": 0.01}, seeds=2, cycles=2, class_names=[EVIL] * 10)
@@ -147,13 +145,11 @@ def test_no_text_of_a_study_becomes_markup_of_its_summary(tmp_path: Path, monkey
         file.write_text(json.dumps(record | {"protocol": EVIL}))
     (folder / "margin" / "seed-1" / "result.json").write_text(json.dumps({"schema": EVIL}))
     marked: list[str] = []
-    Image.new("RGB", (1, 1)).save(dot := BytesIO(), "png")
 
     def display(shown: Any, raw: bool = False) -> None:
         marked.append(shown["text/html"] if raw else str(shown.alt))
 
     monkeypatch.setattr(page, "display", display)
-    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write(dot.getvalue()))  # they hold no markup
     opened = summary.open_study(folder, tmp_path / "out")
     sections = [getattr(report, name) for name in dir(report) if hasattr(getattr(report, name), "__wrapped__")]
     assert len(sections) >= 9
