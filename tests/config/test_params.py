@@ -46,6 +46,7 @@ FIVE, THREE, ANY = [0, 1, 2, 3, 4], [0, 1, 2], None
 
 PAPERS: dict[str, tuple[str, dict[str, Any], list[int] | None]] = {
     "cifar10": ("cifar10", CIFAR, FIVE),
+    "cifar10_first": ("cifar10", CIFAR | {"cycles": 2}, FIVE),
     "cifar100": ("cifar100", CIFAR, FIVE),
     "cifar10_step": ("cifar10_step", STEP, FIVE),
     "cifar10_step_first": ("cifar10_step", STEP | {"cycles": 2}, FIVE),
@@ -118,7 +119,8 @@ def test_no_quirk_of_another_program_is_on(name: str) -> None:
     ("name", "source", "method"),
     [
         ("cifar10", "OO4AL, figure", "oo4al"), ("cifar100", "OO4AL, figure", "random"),
-        ("cifar10_step", "OO4AL, figure", "oo4al"), ("cifar10_step_first", "OO4AL, figure", "random"),
+        ("cifar10_first", "OO4AL, figure", "oo4al"), ("cifar10_step", "OO4AL, figure", "oo4al"),
+        ("cifar10_step_first", "OO4AL, figure", "random"),
         ("imagenet", "OO4AL, figure", "oo4al"),
         ("cifar10_pt4al", "PT4AL, paper", "pt4al"), ("cifar10_gcn", "Sequential-GCN", "core_gcn"),
     ],

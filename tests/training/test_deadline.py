@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
@@ -55,12 +56,31 @@ def test_a_pretext_task_stops_too(tiny: Make, tmp_path: Path, monkeypatch: pytes
     assert np.array_equal(run_pretext(experiment, tmp_path / "parts.npz").losses, whole.losses)
 
 
+@pytest.fixture
+def without_jupyter(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a process that finds neither Jupyter nor Snakemake, as on a borrowed machine."""
+    folder = tmp_path_factory.mktemp("without")
+    for name in ("papermill", "nbclient", "nbformat", "nbconvert", "ipykernel", "ipywidgets", "IPython", "snakemake"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+def test_the_tests_of_a_card_need_no_jupyter(without_jupyter: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-m", "cuda", "-p", "no:cacheprovider"]
+    files = ["tests/models/test_steps.py", "tests/strategies/test_k_means.py"]  # as docs/gpu.md has them
+    done = subprocess.run(
+        [*command, *files], cwd=ROOT, env=without_jupyter, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "test_on_a_card_a_recorded_graph_network_ends_in_the_same_bits" in done.stdout
+
+
 def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alkit_run_goes_on_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], without_jupyter: dict[str, str]
 ) -> None:
     def hour(*arguments: str) -> str:
         command = [sys.executable, "scripts/gpu_hour.py", "--out", str(tmp_path), "--device", "cpu", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=without_jupyter, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
