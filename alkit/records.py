@@ -141,11 +141,13 @@ def read_predictions(run: str | Path) -> dict[str, np.ndarray]:
 def in_steps(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of `predictions.npz` in a third of their size, without logits; `read_predictions` reads both.
 
-    Confidences are whole steps of 1/65535. The log-probability of the true class is kept, in float16, of the wrong
-    predictions alone: of a correct one it is that of its confidence.
+    Confidences are whole steps of 1/65535, and what is below 1 stays below it: a quirk leaves out what is 1. The
+    log-probability of the true class is kept, in float16, of the wrong predictions alone: of a correct one it is that
+    of its confidence.
     """
     rest = {name: values for name, values in predictions.items() if name not in ("logits_last", "log_prob_true")}
-    steps = np.rint(predictions["confidence"].astype(np.float64) * _STEPS).astype(np.uint16)
+    confidence = predictions["confidence"]
+    steps = np.minimum(np.rint(confidence.astype(np.float64) * _STEPS), _STEPS - (confidence < 1)).astype(np.uint16)
     wrong = predictions["log_prob_true"][~predictions["correct"].astype(bool)].astype(np.float16)
     return rest | {"confidence": steps, "log_prob_wrong": wrong}
 

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from alkit.errors import TrainingError
 
-RECORD: bool | None = {"0": False, "1": True}.get(os.environ.get("ALKIT_RECORD", ""))
-"""Whether steps are recorded on CUDA. None: those that were shown on a card to end in the same bits, which so far are
-those that draw no random numbers on it (docs/gpu.md)."""
+RECORD = os.environ.get("ALKIT_RECORD") != "0"
+"""Whether steps are recorded on CUDA."""
 
 WARM = 2
 """Steps that are called before one is recorded: libraries load kernels and optimizers make their state in the first."""
@@ -183,8 +182,7 @@ def recorder_for(device: torch.device, generators: Sequence[torch.Generator] = (
 
     `generators` are those on the device that the steps draw from: their state then moves on with every replay.
     """
-    wanted = not generators if RECORD is None else RECORD
-    return CudaGraphs(device, generators) if wanted and device.type == "cuda" else None
+    return CudaGraphs(device, generators) if RECORD and device.type == "cuda" else None
 
 
 class CudaGraphs:

@@ -118,15 +118,12 @@ def test_nothing_is_recorded_off_cuda() -> None:
     assert steps.recorder_for(torch.device("cpu")) is None
 
 
-@pytest.mark.parametrize(("asked", "plain", "random"), [(None, True, False), (True, True, True), (False, False, False)])
-def test_by_default_what_was_proven_on_a_card_is_recorded(
-    asked: bool | None, plain: bool, random: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(steps, "RECORD", asked)
+@pytest.mark.parametrize("record", [True, False])
+def test_on_a_card_everything_is_recorded_or_nothing(record: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "RECORD", record)
     monkeypatch.setattr(steps, "CudaGraphs", lambda device, generators: "recorder")
-    device = torch.device("cuda")
-    assert (steps.recorder_for(device) is not None) is plain
-    assert (steps.recorder_for(device, [torch.Generator()]) is not None) is random
+    for generators in ([], [torch.Generator()]):
+        assert (steps.recorder_for(torch.device("cuda"), generators) is not None) is record
 
 
 def test_recordings_go_with_their_training_and_wait_for_no_collection(tiny: Make) -> None:
