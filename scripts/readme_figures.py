@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from advice import advice_table
-from claims import cells, cells_sentence, cells_table, claims_table, results_table, verdicts_sentence
+from claims import cells, cells_sentence, cells_table, claims_table, curves_list, results_table, verdicts_sentence
 
 from alkit.analysis import quirk_effects
 from alkit.data import DATASETS
@@ -34,7 +34,7 @@ README, METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE = (
 PUBLISHED = ROOT / "outputs" / "published"
 FOREST = ROOT / "docs" / "quirks_forest.png"
 ROUNDING = 1e-6
-PICTURES = ("cifar10_scaled", "cifar10_features", "digits")
+PICTURES = ("cifar10_step", "cifar10_scaled", "cifar10_features", "digits")
 """Studies whose curves stand at the top of the README: the first that is published."""
 
 
@@ -118,8 +118,8 @@ def between(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
-def picture(frames: dict[str, pd.DataFrame]) -> tuple[str, pd.DataFrame | None]:
-    """The Markdown of the README's picture, and the study that it shows."""
+def picture(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> tuple[str, str | None]:
+    """The README's picture in Markdown, and the study that it shows; `own` are the papers' numbers that were run."""
     name = next((name for name in PICTURES if name in frames), None)
     if name is None:
         return "", None
@@ -128,17 +128,24 @@ def picture(frames: dict[str, pd.DataFrame]) -> tuple[str, pd.DataFrame | None]:
     seeds = part["seed"].nunique()
     words = f"Test accuracy against labels: {part['label'].nunique()} methods, {seeds} seeds, study {name}"
     images = get_entry(str(part["dataset"].iloc[0])).title
-    return f"[![{words}](docs/{name}.png)](docs/results.md)\n\n*{images}*", frame
+    dashed = "; dashed: as published" if len(as_published(own, name)) else ""
+    return f"[![{words}](docs/{name}.png)](docs/results.md)\n\n*{images}{dashed}*", name
 
 
-def draw(frame: pd.DataFrame, path: Path) -> None:
-    """Accuracy against labels, as in the study's summary."""
+def as_published(own: pd.DataFrame, study: str) -> pd.DataFrame:
+    """A study's part of `own`, as the curves want it: `method`, `labelled`, `accuracy` and `source`."""
+    part = own[own["study"] == study] if len(own) else own
+    return part.assign(accuracy=part["published"], labelled=part["labelled"].astype(float)) if len(part) else part
+
+
+def draw(frame: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
+    """Accuracy against labels, as in the study's summary, beside what is `known` of it."""
     import matplotlib.pyplot as plt
 
     from alkit.analysis.plots import curves
 
-    figure = curves(frame)
-    figure.savefig(path, dpi=100)
+    figure = curves(frame, published=known if len(known) else None)
+    figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
@@ -201,7 +208,7 @@ def pages(folders: list[Path]) -> dict[Path, str]:
     parts = {
         README: {
             "verdicts": verdicts_sentence(frames, own),
-            "picture": picture(frames)[0],
+            "picture": picture(frames, own)[0],
             "advice": advice_table(frames),
             "claims": claims_table(frames),
             "cells": cells_sentence(own),
@@ -209,7 +216,11 @@ def pages(folders: list[Path]) -> dict[Path, str]:
         },
         METHODS_PAGE: {"methods": methods_table(shown)},
         DATASETS_PAGE: {"data sets": datasets_table()},
-        RESULTS: {"claims": results_table(frames, PUBLISHED), "cells": cells_table(own)},
+        RESULTS: {
+            "claims": results_table(frames, PUBLISHED),
+            "cells": cells_table(own),
+            "whole curves": curves_list(own, frames),
+        },
         QUIRKS_PAGE: {"effects": effects_list(measured_effects()), "register": register()},
     }
     wanted = {}
@@ -233,9 +244,10 @@ def main() -> int:
         return int(bool(stale))
     for page in stale:
         page.write_text(wanted[page], encoding="utf-8")
-    words, frame = picture(studies(folders))
-    if frame is not None:
-        draw(frame, ROOT / words.split("](")[1].split(")")[0])
+    frames, own = studies(folders), cells(folders)
+    _, name = picture(frames, own)
+    if name is not None:
+        draw(frames[name], as_published(own, name), ROOT / "docs" / f"{name}.png")
     for folder in folders:
         if folder.name == "quirks":
             draw_quirks(folder)

@@ -287,7 +287,8 @@ def test_the_pictures_are_small_and_what_is_cited_is_one_version() -> None:
 def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: Any) -> None:
     missed = "differs by +3.1 points, not within ±0.8 points"
     rows = [("random", "100", 0.191, 0.193, 0.004, 5, 0.002, "agrees within ±0.8 points (reading, …)"),
-            ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, f"{missed} (reading, …)")]  # fmt: skip
+            ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, f"{missed} (reading, …)"),
+            ("oo4al", "100", 0.211, 0.22, np.nan, 1, 0.009, "none: one seed")]  # fmt: skip
     own = pd.DataFrame(rows, columns=["method", "labelled", "published", "ours", "deviation", "seeds", "difference",
                                       "verdict"]).assign(study="paper")  # fmt: skip
     assert claims.verdicts_sentence({}, own).endswith("2 (`random`) were run as published: 1 agree.")
@@ -296,4 +297,22 @@ def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: 
     assert claims.cells_table(own).splitlines()[2:] == [
         "| `paper` | `random` | 100 | 19.1 | 19.3 ± 0.4 (5) | +0.2 | agrees within ±0.8 points |",
         f"| `paper` | `random` | 200 | 22.9 | 26.0 ± 0.4 (5) | +3.1 | {missed} |",
+        "| `paper` | `oo4al` | 100 | 21.1 | 22.0 (1) | +0.9 | none: one seed |",
     ]
+    # three seeds, above the published curve by 1, 2 and 3 points on average: Student's interval of 3 is ± 4.303 · 1/√3
+    runs = pd.DataFrame([(seed, labelled, theirs + seed / 100 + lean) for seed in (1, 2, 3)
+                         for labelled, theirs, lean in ((100, 0.191, 0.01), (200, 0.229, -0.01), (300, 0.3, 0.5))],
+                        columns=["seed", "labelled", "accuracy"]).assign(method="random")  # fmt: skip
+    assert claims.curves_list(own, {"paper": runs}) == (
+        "- `paper`, `random`: +2.0 points over 2 numbers (−0.5 to +4.5; 3 seeds)"
+    )
+    assert "yet" in claims.curves_list(own[:0], {})
+    assert "yet" in claims.cells_table(own[:0])
+
+
+def test_a_papers_number_that_two_studies_ran_is_told_by_the_one_with_more_seeds(claims: Any) -> None:
+    folders = [ROOT / "outputs" / "published" / name for name in ("cifar10_step_first", "cifar10_step")]
+    own = claims.cells(folders)
+    assert set(own["study"]) == {"cifar10_step"}
+    assert len(own) == 20
+    assert set(claims.cells(folders[:1])["labelled"]) == {"100", "200"}
