@@ -566,6 +566,16 @@ def test_a_planted_difference_is_in_the_verdict() -> None:
     assert claims(lines)
 
 
+def test_a_verdict_ends_with_how_many_published_numbers_agree() -> None:
+    from alkit.analysis.summary.study import open_study
+
+    folder = Path(__file__).parents[2] / "outputs" / "published"
+    assert verdict.verdict(open_study(folder / "cifar10_step"))[-1] == (
+        "20 of 20 numbers run as published agree with the paper's."
+    )
+    assert "published" not in verdict.verdict(open_study(folder / "cifar10_first"))[-1], "one seed"
+
+
 def test_a_verdict_of_little_claims_nothing() -> None:
     lines = verdict.verdict(drawn({"random": 0.0, "better": 0.3}, 1, 0))
     assert lines[1] == "No two methods share more than 1 seed: nothing can be tested, so nothing is shown."

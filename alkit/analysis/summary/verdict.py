@@ -10,6 +10,7 @@ import re
 
 import pandas as pd
 
+from alkit.analysis import published
 from alkit.analysis.summary import tables
 from alkit.analysis.summary.study import BASELINE, StudyFolder
 from alkit.errors.words import counted, every, listed
@@ -17,7 +18,8 @@ from alkit.statistics import found_by_most, is_shown
 
 
 def verdict(study: StudyFolder) -> list[str]:
-    """Three to five lines: what was run, what is shown, the largest difference, the lead, what could have been found.
+    """Three to six lines: what was run, what is shown, the largest difference, the lead, what could have been found,
+    and how many published numbers agree.
 
     A difference is "shown" where `statistics.is_shown` says so of its p, corrected over all pairs, else "not shown".
     """
@@ -26,7 +28,7 @@ def verdict(study: StudyFolder) -> list[str]:
     found = tables.pairs(study, "accuracy")
     tested = found[found["p"].notna()]
     if not len(tested):
-        return [scope(study), _untested(study, found)]
+        return [scope(study), _untested(study, found), *_as_published(study)]
     beside = found[found["b"] == BASELINE] if not study.switches else found
     family = beside if beside["p"].notna().any() else found
     lines = [scope(study), _shown(family, len(tested)), _largest(family, len(tested))]
@@ -35,7 +37,17 @@ def verdict(study: StudyFolder) -> list[str]:
     detectable = family["detectable"].dropna()
     if len(detectable) > 1:
         lines.append(found_by_most(float(detectable.median()), " (a typical pair, tested alone)"))
-    return lines
+    return [*lines, *_as_published(study)]
+
+
+def _as_published(study: StudyFolder) -> list[str]:
+    """How many of the published numbers that were run as published, by several seeds, ours agree with."""
+    if study.dataset not in set(published.load()["dataset"]):
+        return []
+    said = tables.beside_published(study)["verdict"]
+    agree, differ = (int(said.str.startswith(word).sum()) for word in ("agrees", "differs"))
+    ran = agree + differ
+    return [f"{agree or 'None'} of {counted(ran, 'number')} run as published agree with the paper's."] if ran else []
 
 
 def scope(study: StudyFolder) -> str:
