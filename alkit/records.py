@@ -143,8 +143,10 @@ def in_steps(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Confidences are whole steps of 1/65535, and what is below 1 stays below it: a quirk leaves out what is 1. The
     log-probability of the true class is kept, in float16, of the wrong predictions alone: of a correct one it is that
-    of its confidence.
+    of its confidence. Arrays that are so already stay as they are.
     """
+    if "log_prob_wrong" in predictions:
+        return predictions
     rest = {name: values for name, values in predictions.items() if name not in ("logits_last", "log_prob_true")}
     confidence = predictions["confidence"]
     steps = np.minimum(np.rint(confidence.astype(np.float64) * _STEPS), _STEPS - (confidence < 1)).astype(np.uint16)

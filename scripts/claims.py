@@ -48,8 +48,8 @@ _MIXED = "Training on mixtures (Cross-Mix-and-Mix) raises accuracy"
 _FIRST = "PT4AL's first labels are better than random ones"
 _SCALED = ("CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs", "CIFAR-10, 1,500 labels, 120 epochs",
            "Larger networks, and the papers' 10,000 labels")  # fmt: skip
-_STEP = ("CIFAR-10 with 50 / 5,000 images a class, 1,000 labels, all as published",
-         "unbalanced CIFAR-10, all as published", "Balanced images")  # fmt: skip
+_STEP = ("CIFAR-10 with 50 / 5,000 images a class, 1,000 labels, as published but for 250 images",
+         "unbalanced CIFAR-10, the paper's protocol", "Balanced images")  # fmt: skip
 _PT4AL = ("CIFAR-10, a pool of 10,000, ResNet-10, 200 to 2,000 labels", "The paper's pool of 50,000, and its network")
 _FEATURES = ("CIFAR-10, a pool of 5,000, features of EfficientNet-lite0, linear model, 100 labels",
              "CIFAR-10, fixed features, 100 labels",
@@ -168,7 +168,9 @@ def _met(own: pd.DataFrame) -> str:
     agree = int(judged["verdict"].str.startswith("agrees").sum())
     methods = list(dict.fromkeys(judged["method"]))
     named = ", ".join(f"`{name}`" for name in methods) if len(methods) < 4 else f"{len(methods)} methods"
-    return f"Of the papers' own numbers {len(judged)} ({named}) were run as published: {agree} agree"
+    alone = len(own) - len(judged)
+    rest = f"; {alone} more have one seed" if alone else ""
+    return f"Of the papers' own numbers {len(judged)} ({named}) were run by their protocol: {agree} agree{rest}"
 
 
 def claims_table(frames: dict[str, pd.DataFrame]) -> str:
@@ -227,7 +229,8 @@ def cells_sentence(table: pd.DataFrame) -> str:
     plan = "a GPU ([plan](docs/gpu.md))"
     if not len(table):
         return f"**{_met(table)}.** That needs {plan}."
-    return f"**{_met(table)}** ([how near](docs/results.md#the-papers-own-tables)). The rest needs {plan}."
+    near = "How near the papers' own numbers are, and which 250 images differ: [results.md]"
+    return f"{near}(docs/results.md#the-papers-own-tables). Most of the rest needs {plan}."
 
 
 def cells_table(table: pd.DataFrame) -> str:

@@ -291,9 +291,11 @@ def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: 
             ("oo4al", "100", 0.211, 0.22, np.nan, 1, 0.009, "none: one seed")]  # fmt: skip
     own = pd.DataFrame(rows, columns=["method", "labelled", "published", "ours", "deviation", "seeds", "difference",
                                       "verdict"]).assign(study="paper")  # fmt: skip
-    assert claims.verdicts_sentence({}, own).endswith("2 (`random`) were run as published: 1 agree.")
+    assert claims.verdicts_sentence({}, own).endswith(
+        "2 (`random`) were run by their protocol: 1 agree; 1 more have one seed."
+    )
     assert claims.verdicts_sentence({}, own[:0]).endswith("was run as published yet.")
-    assert "1 agree** (" in claims.cells_sentence(own)
+    assert "#the-papers-own-tables" in claims.cells_sentence(own)
     assert claims.cells_table(own).splitlines()[2:] == [
         "| `paper` | `random` | 100 | 19.1 | 19.3 ± 0.4 (5) | +0.2 | agrees within ±0.8 points |",
         f"| `paper` | `random` | 200 | 22.9 | 26.0 ± 0.4 (5) | +3.1 | {missed} |",
@@ -315,4 +317,5 @@ def test_a_papers_number_that_two_studies_ran_is_told_by_the_one_with_more_seeds
     own = claims.cells(folders)
     assert set(own["study"]) == {"cifar10_step"}
     assert len(own) == 20
+    assert own["protocol"].str.startswith("the same but for 250 of 25,250 images: ").all(), "said where it is compared"
     assert set(claims.cells(folders[:1])["labelled"]) == {"100", "200"}

@@ -71,7 +71,9 @@ def test_in_steps_what_is_below_1_stays_below_it_for_a_quirk_leaves_out_what_is_
     confidence = np.array([1, np.nextafter(np.float32(1), np.float32(0)), 0.999995, 0.9999, 0.5], dtype=np.float32)
     correct = np.array([True, True, False, False, True])
     arrays = {"confidence": confidence, "correct": correct, "log_prob_true": np.log(confidence)}
-    kept = records.in_steps(arrays)["confidence"] / 65535
+    stored = records.in_steps(arrays)
+    assert records.in_steps(stored) is stored, "seeds of a study that was published before"
+    kept = stored["confidence"] / 65535
     assert (kept == 1).tolist() == [True, False, False, False, False]
     assert kept == pytest.approx(confidence, abs=2 / 65535)
     exact, coarse = (calibration.calibration_errors(part, correct, 15, True).ece for part in (confidence, kept))

@@ -571,9 +571,9 @@ def test_a_verdict_ends_with_how_many_published_numbers_agree() -> None:
 
     folder = Path(__file__).parents[2] / "outputs" / "published"
     assert verdict.verdict(open_study(folder / "cifar10_step"))[-1] == (
-        "20 of 20 numbers run as published agree with the paper's."
+        "20 of 20 numbers run by the paper's protocol agree with its own."
     )
-    assert "published" not in verdict.verdict(open_study(folder / "cifar10_first"))[-1], "one seed"
+    assert "protocol" not in verdict.verdict(open_study(folder / "cifar10_first"))[-1], "one seed"
 
 
 def test_a_verdict_of_little_claims_nothing() -> None:

@@ -41,13 +41,14 @@ def verdict(study: StudyFolder) -> list[str]:
 
 
 def _as_published(study: StudyFolder) -> list[str]:
-    """How many of the published numbers that were run as published, by several seeds, ours agree with."""
+    """How many of the published numbers that were run by their protocol, by several seeds, ours agree with."""
     if study.dataset not in set(published.load()["dataset"]):
         return []
     said = tables.beside_published(study)["verdict"]
     agree, differ = (int(said.str.startswith(word).sum()) for word in ("agrees", "differs"))
-    ran = agree + differ
-    return [f"{agree or 'None'} of {counted(ran, 'number')} run as published agree with the paper's."] if ran else []
+    if not agree + differ:
+        return []
+    return [f"{agree or 'None'} of {counted(agree + differ, 'number')} run by the paper's protocol agree with its own."]
 
 
 def scope(study: StudyFolder) -> str:
