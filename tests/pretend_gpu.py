@@ -103,6 +103,7 @@ class Generator(torch.Generator):
 @contextmanager
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Within: a GPU that is not there. Gives the list of what a real one would have refused."""
+    monkeypatch.setattr("alkit.models.steps.RECORD", False)  # a graph is not recorded on a device that is not there
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(torch.nn.Module, "to", move)
     with PretendGpu() as mode:
