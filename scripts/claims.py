@@ -20,8 +20,6 @@ from alkit.statistics import PairedTest, mean_interval, paired_test
 
 SMALLER_IS_BETTER = {"ece", "nll", "brier", "oe"}
 POINTS = {"accuracy", "overconfidence"}  # fractions shown as hundredths
-ONE = "none: one seed"
-"""The verdict of a published number that was run as published, by one seed: without an interval there is none."""
 
 
 @dataclass(frozen=True)
@@ -126,22 +124,24 @@ def verdict(test: PairedTest | None) -> str:
     return "holds" if low > 0 else "does not" if high < 0 else "not shown"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """`+2.4` or `−0.3`."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def difference(claim: Claim, test: PairedTest | None) -> str:
     """`+2.4 points (+1.0 to +3.8; 3 seeds)`, positive in the claim's favour."""
     if test is None or not test.n:
         return ""
     scale, unit, digits = (100, " points", 1) if claim.measure in POINTS else (1, "", 3)
 
-    def signed(value: float) -> str:
-        return f"{scale * value:+.{digits}f}".replace("-", "−")
-
     seeds = f"{test.n} seed{'' if test.n == 1 else 's'}"
     if np.isnan(test.interval[0]):
-        return f"{signed(test.mean_difference)}{unit} ({seeds})"
-    low, high = test.interval
-    if "0.0" in (signed(low)[1:], signed(high)[1:]):  # on which side of 0 it ends decides
+        return f"{signed(scale * test.mean_difference, digits)}{unit} ({seeds})"
+    mean, low, high = (scale * value for value in (test.mean_difference, *test.interval))
+    if "0.0" in (signed(low, digits)[1:], signed(high, digits)[1:]):  # on which side of 0 it ends decides
         digits += 1
-    return f"{signed(test.mean_difference)}{unit} ({signed(low)} to {signed(high)}; {seeds})"
+    return f"{signed(mean, digits)}{unit} ({signed(low, digits)} to {signed(high, digits)}; {seeds})"
 
 
 def _verdicts(frames: dict[str, pd.DataFrame]) -> list[tuple[Claim, PairedTest | None, str]]:
@@ -164,7 +164,7 @@ def verdicts_sentence(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> str
 def _met(own: pd.DataFrame) -> str:
     if not len(own):
         return "No number of a paper's own table or figure was run as published yet"
-    judged = own[own["verdict"] != ONE]
+    judged = own[own["verdict"] != published.ONE_SEED]
     agree = int(judged["verdict"].str.startswith("agrees").sum())
     methods = list(dict.fromkeys(judged["method"]))
     named = ", ".join(f"`{name}`" for name in methods) if len(methods) < 4 else f"{len(methods)} methods"
@@ -216,10 +216,10 @@ def cells(folders: list[Path]) -> pd.DataFrame:
         study = open_study(folder)
         if len(study.frame):
             table = published.compare(study.frame, study.params, study.dataset, study.image_records)
-            alike = table["verdict"].str.startswith(("agrees", "differs", ONE))
+            alike = table["verdict"].str.startswith(("agrees", "differs", published.ONE_SEED))
             found.append(table[alike].assign(study=folder.name, dataset=study.dataset))
     if not found:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=[*published.COLUMNS, "study", "dataset"])
     most = pd.concat(found, ignore_index=True).sort_values("seeds", ascending=False, kind="stable")
     return most.drop_duplicates(["source", "dataset", "method", "labelled"]).sort_index(ignore_index=True)
 
@@ -229,7 +229,7 @@ def cells_sentence(table: pd.DataFrame) -> str:
     plan = "a GPU ([plan](docs/gpu.md))"
     if not len(table):
         return f"**{_met(table)}.** That needs {plan}."
-    near = "How near the papers' own numbers are, and which 250 images differ: [results.md]"
+    near = "How near the papers' own numbers are, and where our images differ: [results.md]"
     return f"{near}(docs/results.md#the-papers-own-tables). Most of the rest needs {plan}."
 
 
@@ -242,9 +242,8 @@ def cells_table(table: pd.DataFrame) -> str:
     for row in table.itertuples(index=False):
         spread = "" if row.seeds == 1 else f" ± {100 * row.deviation:.1f}"
         ours = f"{100 * row.ours:.1f}{spread} ({row.seeds})"
-        difference = f"{100 * row.difference:+.1f}".replace("-", "−")
         lines.append(f"| `{row.study}` | `{row.method}` | {row.labelled} | {100 * row.published:.1f} | {ours} "
-                     f"| {difference} | {str(row.verdict).split(' (')[0]} |")  # fmt: skip
+                     f"| {signed(100 * row.difference)} | {str(row.verdict).split(' (')[0]} |")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -254,12 +253,11 @@ def curves_list(own: pd.DataFrame, frames: dict[str, pd.DataFrame]) -> str:
     The numbers of a curve come from the same runs, so one that agrees says nearly as much as all.
     """
     lines = []
-    for (study, method), part in own[own["verdict"] != ONE].groupby(["study", "method"]) if len(own) else ():
+    for (study, method), part in own[own["verdict"] != published.ONE_SEED].groupby(["study", "method"]):
         theirs = part.assign(labelled=part["labelled"].astype(int)).set_index("labelled")["published"]
         runs = frames[str(study)].query("method == @method").pivot(index="seed", columns="labelled", values="accuracy")
         per_seed = (runs[theirs.index] - theirs).mean(axis=1)
-        mean, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in
-                           (per_seed.mean(), *mean_interval(per_seed.to_numpy())))  # fmt: skip
+        mean, low, high = (signed(100 * value) for value in (per_seed.mean(), *mean_interval(per_seed.to_numpy())))
         many = f"{len(theirs)} numbers ({low} to {high}; {len(per_seed)} seeds)"
         lines.append(f"- `{study}`, `{method}`: {mean} points over {many}")
     return "\n".join(lines) or "None was run as it was published yet."

@@ -134,8 +134,8 @@ def picture(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> tuple[str, st
 
 def as_published(own: pd.DataFrame, study: str) -> pd.DataFrame:
     """A study's part of `own`, as the curves want it: `method`, `labelled`, `accuracy` and `source`."""
-    part = own[own["study"] == study] if len(own) else own
-    return part.assign(accuracy=part["published"], labelled=part["labelled"].astype(float)) if len(part) else part
+    part = own[own["study"] == study]
+    return part.assign(accuracy=part["published"], labelled=part["labelled"].astype(float))
 
 
 def draw(frame: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
@@ -144,7 +144,7 @@ def draw(frame: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
 
     from alkit.analysis.plots import curves
 
-    figure = curves(frame, published=known if len(known) else None)
+    figure = curves(frame, published=known)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -201,9 +201,8 @@ def register() -> str:
     return "\n".join(lines)
 
 
-def pages(folders: list[Path]) -> dict[Path, str]:
-    """Every page that has numbers, as it should be."""
-    frames, own = studies(folders), cells(folders)
+def pages(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> dict[Path, str]:
+    """Every page that has numbers, as it should be by the `studies` and `cells` of the study folders."""
     shown = {name: frame for name, frame in frames.items() if has_column(frame)}
     parts = {
         README: {
@@ -236,7 +235,8 @@ def main() -> int:
     mpl.use("Agg")
     names = [name for name in sys.argv[1:] if not name.startswith("-")]
     folders = [Path(name) for name in names] or sorted(path for path in PUBLISHED.glob("*") if path.is_dir())
-    wanted = pages(folders)
+    frames, own = studies(folders), cells(folders)
+    wanted = pages(frames, own)
     stale = [page for page, text in wanted.items() if text != page.read_text(encoding="utf-8")]
     if "--check" in sys.argv[1:]:
         for page in stale:
@@ -244,7 +244,6 @@ def main() -> int:
         return int(bool(stale))
     for page in stale:
         page.write_text(wanted[page], encoding="utf-8")
-    frames, own = studies(folders), cells(folders)
     _, name = picture(frames, own)
     if name is not None:
         draw(frames[name], as_published(own, name), ROOT / "docs" / f"{name}.png")

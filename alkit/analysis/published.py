@@ -72,6 +72,9 @@ the quirks, they are compared by what they come to."""
 NEARLY = {"cifar10_step": "250 of 25,250 images: of a rare class OO4AL's program keeps the first 50, here 50 are drawn"}
 """In which images a set of this kit and the published one differ, where their numbers are compared all the same."""
 
+ONE_SEED = "none: one seed"
+"""The verdict of a number that was run as published by one seed: without an interval there is none."""
+
 COLUMNS = ("method", "label", "labelled", "published", "tolerance", "read_from", "ours", "deviation", "seeds",
            "difference", "protocol", "verdict", "source", "note")  # fmt: skip
 
@@ -205,7 +208,7 @@ def _compared(
     elif other:
         verdict = "none: the protocols differ"
     elif n < 2:
-        verdict = "none: one seed"
+        verdict = ONE_SEED
     else:
         reach = cell.tolerance + float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
         allowed = f"within ±{100 * reach:.1f} points (reading, and 95% interval of our mean; theirs is not known)"
