@@ -46,7 +46,7 @@ _MIXED = "Training on mixtures (Cross-Mix-and-Mix) raises accuracy"
 _FIRST = "PT4AL's first labels are better than random ones"
 _SCALED = ("CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs", "CIFAR-10, 1,500 labels, 120 epochs",
            "Larger networks, and the papers' 10,000 labels")  # fmt: skip
-_STEP = ("CIFAR-10 with 50 / 5,000 images a class, 1,000 labels, as published but for 250 images",
+_STEP = ("CIFAR-10 with 50 / 5,000 images a class, 1,000 labels, as published",
          "unbalanced CIFAR-10, the paper's protocol", "Balanced images")  # fmt: skip
 _PT4AL = ("CIFAR-10, a pool of 10,000, ResNet-10, 200 to 2,000 labels", "The paper's pool of 50,000, and its network")
 _FEATURES = ("CIFAR-10, a pool of 5,000, features of EfficientNet-lite0, linear model, 100 labels",

@@ -24,8 +24,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from alkit.config import Experiment, Study
-from alkit.data.imbalance import pool_counts
-from alkit.data.registry import get_entry
+from alkit.data.registry import get_entry, pool_counts
 from alkit.errors.words import duration
 from alkit.errors.words import size as bytes_of
 from alkit.grid.estimate import pretext_work, work_of
@@ -99,7 +98,7 @@ def images_of(experiment: Experiment) -> Images:
         profile["class_balance"] = experiment.class_balance
     test = (entry.test_size or 0) // classes
     kept = experiment.test_class_balance or [1.0] * classes
-    return Images(sum(pool_counts(entry.class_counts, **profile)), round(sum(test * k for k in kept)), shape, classes)
+    return Images(sum(pool_counts(entry.class_counts, profile)), round(sum(test * k for k in kept)), shape, classes)
 
 
 def counted(function: Callable[[], object]) -> float:

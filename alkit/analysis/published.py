@@ -69,9 +69,6 @@ _FREE = {
 """Not compared: the accuracy after a cycle does not depend on them (PT4AL's does on `cycles`, and names it), or, as for
 the quirks, they are compared by what they come to."""
 
-NEARLY = {"cifar10_step": "250 of 25,250 images: of a rare class OO4AL's program keeps the first 50, here 50 are drawn"}
-"""In which images a set of this kit and the published one differ, where their numbers are compared all the same."""
-
 ONE_SEED = "none: one seed"
 """The verdict of a number that was run as published by one seed: without an interval there is none."""
 
@@ -142,8 +139,7 @@ def other_images(dataset: str, images: Iterable[Mapping[str, Any] | None]) -> li
     """In words, that runs had other images than the published ones of `dataset`; empty if they had these.
 
     `images` are what the runs' records say of theirs (None: of a version that kept nothing). They are known by the
-    SHA-256 of their pixels; of a data set that the kit knows none of, nothing is said. Those of `NEARLY` differ in a
-    few images and pass.
+    SHA-256 of their pixels; of a data set that the kit knows none of, nothing is said.
     """
     entry = DATASETS.get(dataset)
     if entry is None or not entry.sha256:
@@ -196,8 +192,7 @@ def _compared(
     ours = runs.loc[runs[column] == value, "accuracy"].to_numpy(dtype=np.float64)
     theirs = protocol_of(cell.source, cell.dataset, cell.method)
     other, missing = differences(params, theirs) or images, missing_arm(params, theirs)
-    nearly = f"the same but for {NEARLY[cell.dataset]}" if cell.dataset in NEARLY else "the same"
-    protocol = "; ".join(other) or nearly
+    protocol = "; ".join(other) or "the same"
     if not len(ours):
         return _row(cell, label=label, protocol=protocol, verdict=f"ours has no model at {column} {value:.0f}")
     mean, n = float(ours.mean()), len(ours)

@@ -85,14 +85,16 @@ def held_out_counts(
     return steps
 
 
-def choose(labels: Ints, kept: Sequence[int], seed: int, purpose: str) -> Ints:
-    """Indices, ascending, of `kept[c]` images of each class c drawn at random.
+def choose(
+    labels: Ints, kept: Sequence[int], seed: int, purpose: str, among: Sequence[int] | None = None
+) -> Ints:
+    """Indices, ascending, of `kept[c]` images of each class c drawn at random: of its first `among[c]`, or of all.
 
     A smaller count keeps a subset of what a larger one keeps.
     """
     parts = []
     for label, count in enumerate(kept):
-        members = np.flatnonzero(labels == label)
+        members = np.flatnonzero(labels == label)[: None if among is None else among[label]]
         parts.append(numpy_generator(seed, purpose, label).permutation(members)[:count])
     return np.sort(np.concatenate(parts))
 

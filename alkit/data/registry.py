@@ -31,8 +31,9 @@ class DatasetEntry:
     `class_counts` and `test_counts` are the training and test images a class as published; `count` finds both out from
     files without decoding any, and `known` are (images, classes) where they are not listed here. `shape` is (C, H, W),
     which `look` finds out from the files' headers where it is theirs. `defaults` are data options that make the set
-    what it is (the profile of `cifar10_lt`). `files` finds the files that it would be read from (none where it is not
-    here); `archives` and `package` are where `alkit get` has them from.
+    what it is (the profile of `cifar10_lt`); with `first_of_class` among them its profile keeps the first images of a
+    class, as a program does, where others draw. `files` finds the files that it would be read from (none where it is
+    not here); `archives` and `package` are where `alkit get` has them from.
 
     `sha256` are the digests by which the images are known, part by part, and `pool_sha256` that of the pool which
     `defaults` and dataset_seed 0 make of them.
@@ -76,10 +77,10 @@ class DatasetEntry:
         """Training images with the set's own profile; None where only the files can tell."""
         if not self.class_counts:
             return self.known and self.known[0]
-        return sum(imbalance.pool_counts(self.class_counts, **self.defaults))
+        return sum(pool_counts(self.class_counts, self.defaults))
 
 
-_STEP = {"class_balance": [0.01, 1.0] * 5}
+_STEP = {"class_balance": [0.01, 1.0] * 5, "first_of_class": True}  # CIFAR10im of OO4AL's data/cifar.py
 _MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 _SVHN_COUNTS = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
 _SVHN_TEST = (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595)
@@ -257,7 +258,8 @@ def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[I
     after = pool_counts(before, options)
     notes: dict[str, Any] = dict(train.notes)
     if after != before:
-        train = train.select(torch.from_numpy(imbalance.choose(train.labels.numpy(), after, seed, "pool")))
+        first = imbalance.balanced_counts(before, options["class_balance"]) if options["first_of_class"] else None
+        train = train.select(torch.from_numpy(imbalance.choose(train.labels.numpy(), after, seed, "pool", first)))
         notes |= {"class_counts_before": before, "class_counts": after}
     if options["label_noise"]:
         labels, replaced = imbalance.replace_labels(
@@ -281,7 +283,9 @@ def test_steps(counts: Sequence[int], options: dict[str, Any]) -> list[list[int]
 
 def pool_counts(counts: Sequence[int], options: dict[str, Any]) -> list[int]:
     """Images a class in the pool, of `counts` in the set."""
-    return imbalance.pool_counts(counts, options["class_balance"], options["imbalance_factor"], options["pool_size"])
+    return imbalance.pool_counts(
+        counts, options.get("class_balance"), options.get("imbalance_factor"), options.get("pool_size")
+    )
 
 
 def check_both(name: str, train: int, test: int) -> None:
@@ -297,7 +301,10 @@ def set_options(experiment: Experiment) -> tuple[DatasetEntry, dict[str, Any]]:
 
 
 def profiled(experiment: Experiment, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The experiment's data options with these defaults where they are not set."""
+    """The experiment's data options with these defaults where they are not set, and `first_of_class`.
+
+    Classes that an experiment balances itself are drawn.
+    """
     if experiment.quirk("imbalance_step"):
         defaults = _STEP
         if experiment.imbalance_factor is not None:
@@ -306,7 +313,10 @@ def profiled(experiment: Experiment, defaults: dict[str, Any]) -> dict[str, Any]
                 "expected one of the two (quirks: {imbalance_step: false} switches it off)"
             )
     given = experiment.data_options()
-    return {key: defaults.get(key) if value is None else value for key, value in given.items()}
+    first = given["class_balance"] is None and defaults.get("first_of_class", False)
+    return {key: defaults.get(key) if value is None else value for key, value in given.items()} | {
+        "first_of_class": first
+    }
 
 
 def set_root(experiment: Experiment) -> Path | None:

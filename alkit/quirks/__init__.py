@@ -257,7 +257,8 @@ _ENTRIES = [
     ),
     Quirk(
         "imbalance_step", ("OO4AL",), "data set 'CIFAR10-LT'",
-        "'CIFAR10-LT' is 50 / 5000 images in turn", "offered as cifar10_step; cifar10_lt is exponential",
+        "'CIFAR10-LT' is 50 / 5000 images in turn, the first of each class",
+        "offered as cifar10_step; cifar10_lt is exponential",
         "profile of the class counts", datasets=("cifar10_lt",),
     ),
 ]  # fmt: skip

@@ -20,11 +20,6 @@ class NotReproduced:
 
 NOT_REPRODUCED = (
     NotReproduced(
-        ("OO4AL",), ("random", "oo4al"),
-        "of each rare class of its unbalanced CIFAR-10 the first 50 images are kept",
-        "`cifar10_step` draws its 50, as every set made unbalanced here does: 250 of 25,250 images are others",
-    ),
-    NotReproduced(
         ("OO4AL", "TA-VAAL"), ("ta_vaal",),
         "in the autoencoder's first step the predicted losses are uniform random numbers",
         "one step of thousands",

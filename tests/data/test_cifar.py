@@ -190,7 +190,7 @@ TRUE = {
         "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
     ),
     "cifar10_step": Digests(
-        "04651e56b2ce6fa9b5f0e624d65305b24999e7f9cf3006a6924137bfa48c3b29",
+        "f3db865e858b0e18816f2f8f9972ec10d5a80ebcc0c0413e33fc9ca7ff5ae8cc",
         "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
     ),
     "cifar10_lt": Digests(

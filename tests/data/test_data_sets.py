@@ -274,6 +274,26 @@ def test_cifar10_and_its_unbalanced_versions(tmp_path: Path, monkeypatch: pytest
     assert step.name == "cifar10_step"
 
 
+def test_cifar10_step_keeps_the_first_images_of_a_rare_class_as_oo4als_program_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_cifar(tmp_path, monkeypatch, 1000)
+    whole, _ = load_dataset("cifar10", tmp_path)
+    pixels, targets = whole.images.numpy(), whole.labels.numpy()
+    class_idxs = [np.where(targets == i)[0] for i in range(10)]
+    kept = np.sort(np.hstack([rows[:count] for rows, count in zip(class_idxs, [5, 500] * 5, strict=True)]))
+    for seed in (0, 1):
+        step, _ = load_dataset("cifar10_step", tmp_path, dataset_seed=seed)
+        assert np.array_equal(step.images.numpy(), pixels[kept])
+        assert np.array_equal(step.labels.numpy(), targets[kept])
+    part, _ = load_dataset("cifar10_step", tmp_path, pool_size=1010)  # a part of these images, drawn
+    assert part.class_counts.tolist() == [2, 200] * 5
+    assert {row.tobytes() for row in part.images.numpy()} < {row.tobytes() for row in pixels[kept]}
+    own, _ = load_dataset("cifar10_step", tmp_path, class_balance=[0.01, 1.0] * 5)  # somebody's own balance is drawn
+    assert own.class_counts.tolist() == [5, 500] * 5
+    assert not np.array_equal(own.images.numpy(), pixels[kept])
+
+
 def test_a_broken_cifar_file_is_never_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None
 ) -> None:
