@@ -85,9 +85,7 @@ def held_out_counts(
     return steps
 
 
-def choose(
-    labels: Ints, kept: Sequence[int], seed: int, purpose: str, among: Sequence[int] | None = None
-) -> Ints:
+def choose(labels: Ints, kept: Sequence[int], seed: int, purpose: str, among: Sequence[int] | None = None) -> Ints:
     """Indices, ascending, of `kept[c]` images of each class c drawn at random: of its first `among[c]`, or of all.
 
     A smaller count keeps a subset of what a larger one keeps.
