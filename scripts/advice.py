@@ -56,7 +56,7 @@ def listed(differences: pd.DataFrame) -> str:
 def advice_table(frames: dict[str, pd.DataFrame]) -> str:
     """A row a setting and number of labels: who is shown to be ahead of random there, and who behind."""
     head = "CIFAR-10: trained on, starting with"
-    lines = [f"| {head} | labels | ahead of random, in points | behind |", "| --- | --- | --- | --- |"]
+    lines = [f"| {head} | labels | ahead of random | behind |", "| --- | --- | --- | --- |"]
     for study, words, numbers in SETTINGS:
         for labelled in numbers if study in frames else ():
             found = shown(frames[study], labelled)

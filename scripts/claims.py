@@ -7,6 +7,7 @@ alone, by one rule, so no sentence of the README is written by hand.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,9 @@ _FIRST = "PT4AL's first labels are better than random ones"
 _SCALED = ("CIFAR-10, ResNet-10, 500 to 1,500 labels, 120 epochs", "CIFAR-10, 1,500 labels, 120 epochs",
            "Larger networks, and the papers' 10,000 labels")  # fmt: skip
 _STEP = ("CIFAR-10 with 50 / 5,000 images a class, 1,000 labels, as published",
-         "unbalanced CIFAR-10, the paper's protocol", "Balanced images")  # fmt: skip
+         "unbalanced CIFAR-10, as published", "Balanced images")  # fmt: skip
+_FULL = ("CIFAR-10, ResNet-18, 2,000 labels, as published", "CIFAR-10, 2,000 labels, as published",
+         "More labels: the paper goes on to 10,000")  # fmt: skip
 _PT4AL = ("CIFAR-10, a pool of 10,000, ResNet-10, 200 to 2,000 labels", "The paper's pool of 50,000, and its network")
 _FEATURES = ("CIFAR-10, a pool of 5,000, features of EfficientNet-lite0, linear model, 100 labels",
              "CIFAR-10, fixed features, 100 labels",
@@ -68,8 +71,11 @@ CLAIMS = (
     Claim("Ranked Margin Sampling asks for better images", "OO4AL", "cifar10_scaled", "oo4al", "cmam", *_SCALED),
     Claim("Ranked Margin Sampling asks for better images", "OO4AL", "cifar10_features", "ranked_margin", "random",
           *_ON_FEATURES),
+    Claim("Both together beat random", "OO4AL", "cifar10_first", "oo4al", "random", *_FULL),
     Claim("Both together beat random", "OO4AL", "cifar10_step", "oo4al", "random", *_STEP),
     Claim("Both together beat random", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED),
+    Claim("The model is less overconfident", "OO4AL", "cifar10_first", "oo4al", "random", *_FULL,
+          measure="overconfidence"),
     Claim("The model is less overconfident", "OO4AL", "cifar10_step", "oo4al", "random", *_STEP,
           measure="overconfidence"),
     Claim("The model is less overconfident", "OO4AL", "cifar10_scaled", "oo4al", "random", *_SCALED,
@@ -164,18 +170,18 @@ def verdicts_sentence(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> str
 def _met(own: pd.DataFrame) -> str:
     if not len(own):
         return "No number of a paper's own table or figure was run as published yet"
-    judged = own[own["verdict"] != published.ONE_SEED]
+    judged = own[own["verdict"] != published.FEW_SEEDS]
     agree = int(judged["verdict"].str.startswith("agrees").sum())
     methods = list(dict.fromkeys(judged["method"]))
     named = ", ".join(f"`{name}`" for name in methods) if len(methods) < 4 else f"{len(methods)} methods"
-    alone = len(own) - len(judged)
-    rest = f"; {alone} more have one seed" if alone else ""
+    few = len(own) - len(judged)
+    rest = f"; {few} more have too few seeds" if few else ""
     return f"Of the papers' own numbers {len(judged)} ({named}) were run by their protocol: {agree} agree{rest}"
 
 
 def claims_table(frames: dict[str, pd.DataFrame]) -> str:
     """The README's table of what was run, our difference with its interval, the verdict; then what was not run."""
-    head = "| the paper says | we ran | difference (95% interval; seeds) | verdict |"
+    head = "| the paper says | we ran | points (95% interval; seeds) | verdict |"
     lines, missing, before = [head, "| --- | --- | --- | --- |"], 0, ""
     for claim, test, said in _verdicts(frames):
         if said == "not run":
@@ -216,7 +222,7 @@ def cells(folders: list[Path]) -> pd.DataFrame:
         study = open_study(folder)
         if len(study.frame):
             table = published.compare(study.frame, study.params, study.dataset, study.image_records)
-            alike = table["verdict"].str.startswith(("agrees", "differs", published.ONE_SEED))
+            alike = table["verdict"].str.startswith(("agrees", "differs", published.FEW_SEEDS))
             found.append(table[alike].assign(study=folder.name, dataset=study.dataset))
     if not found:
         return pd.DataFrame(columns=[*published.COLUMNS, "study", "dataset"])
@@ -229,8 +235,8 @@ def cells_sentence(table: pd.DataFrame) -> str:
     plan = "a GPU ([plan](docs/gpu.md))"
     if not len(table):
         return f"**{_met(table)}.** That needs {plan}."
-    near = "How near the papers' own numbers are, and where our images differ: [results.md]"
-    return f"{near}(docs/results.md#the-papers-own-tables). Most of the rest needs {plan}."
+    near = "[How near](docs/results.md#the-papers-own-tables) the papers' own numbers are"
+    return f"{near}; most of the rest needs {plan}."
 
 
 def cells_table(table: pd.DataFrame) -> str:
@@ -253,11 +259,38 @@ def curves_list(own: pd.DataFrame, frames: dict[str, pd.DataFrame]) -> str:
     The numbers of a curve come from the same runs, so one that agrees says nearly as much as all.
     """
     lines = []
-    for (study, method), part in own[own["verdict"] != published.ONE_SEED].groupby(["study", "method"]):
+    judged = own[own["verdict"] != published.FEW_SEEDS]
+    for (study, method), part in judged.groupby(["study", "method"]):
         theirs = part.assign(labelled=part["labelled"].astype(int)).set_index("labelled")["published"]
         runs = frames[str(study)].query("method == @method").pivot(index="seed", columns="labelled", values="accuracy")
         per_seed = (runs[theirs.index] - theirs).mean(axis=1)
         mean, low, high = (signed(100 * value) for value in (per_seed.mean(), *mean_interval(per_seed.to_numpy())))
         many = f"{len(theirs)} numbers ({low} to {high}; {len(per_seed)} seeds)"
         lines.append(f"- `{study}`, `{method}`: {mean} points over {many}")
-    return "\n".join(lines) or "None was run as it was published yet."
+    if not lines:
+        return "None was run as it was published yet."
+    above = int((judged["difference"] > 0).sum())
+    return "\n".join([*lines, "", f"Of the {counted(len(judged), 'number')}, {above} of ours lie above theirs."])
+
+
+_AFTER = ("pt4al", "pt4al.string_sorted_losses")
+
+
+def along_table(frame: pd.DataFrame | None, ahead: Sequence[str] = _AFTER, behind: str = "random") -> str:
+    """How far each of `ahead` is from `behind` at every number of labels: points, with a 95% interval over seeds.
+
+    Bold where the whole interval is on one side of 0.
+    """
+    if frame is None:
+        return "Not run yet."
+    labelled = sorted(frame.loc[frame["label"].isin([*ahead, behind]), "labelled"].unique())
+    lines = [f"| labels | {' | '.join(f'`{name}`' for name in ahead)} |", "|" + " --- |" * (1 + len(ahead))]
+    for count in labelled:
+        told = []
+        for name in ahead:
+            claim = Claim("", "", "", name, behind, "", "", "", labelled=int(count))
+            test = tested(claim, frame)
+            mark = "**" if verdict(test) in ("holds", "does not") else ""
+            told.append(f"{mark}{difference(claim, test).replace(' points', '').split(';')[0]}){mark}")
+        lines.append(f"| {count:,} | {' | '.join(told)} |")
+    return "\n".join(lines)

@@ -16,7 +16,16 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from advice import advice_table
-from claims import cells, cells_sentence, cells_table, claims_table, curves_list, results_table, verdicts_sentence
+from claims import (
+    along_table,
+    cells,
+    cells_sentence,
+    cells_table,
+    claims_table,
+    curves_list,
+    results_table,
+    verdicts_sentence,
+)
 
 from alkit.analysis import quirk_effects
 from alkit.data import DATASETS
@@ -219,6 +228,7 @@ def pages(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> dict[Path, str]
             "claims": results_table(frames, PUBLISHED),
             "cells": cells_table(own),
             "whole curves": curves_list(own, frames),
+            "along": along_table(frames.get("cifar10_pt4al_scaled")),
         },
         QUIRKS_PAGE: {"effects": effects_list(measured_effects()), "register": register()},
     }

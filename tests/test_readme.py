@@ -288,34 +288,53 @@ def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: 
     missed = "differs by +3.1 points, not within ±0.8 points"
     rows = [("random", "100", 0.191, 0.193, 0.004, 5, 0.002, "agrees within ±0.8 points (reading, …)"),
             ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, f"{missed} (reading, …)"),
-            ("oo4al", "100", 0.211, 0.22, np.nan, 1, 0.009, "none: one seed")]  # fmt: skip
+            ("oo4al", "100", 0.211, 0.22, np.nan, 1, 0.009, "none: under 3 seeds")]  # fmt: skip
     own = pd.DataFrame(rows, columns=["method", "labelled", "published", "ours", "deviation", "seeds", "difference",
                                       "verdict"]).assign(study="paper")  # fmt: skip
     assert claims.verdicts_sentence({}, own).endswith(
-        "2 (`random`) were run by their protocol: 1 agree; 1 more have one seed."
+        "2 (`random`) were run by their protocol: 1 agree; 1 more have too few seeds."
     )
     assert claims.verdicts_sentence({}, own[:0]).endswith("was run as published yet.")
     assert "#the-papers-own-tables" in claims.cells_sentence(own)
     assert claims.cells_table(own).splitlines()[2:] == [
         "| `paper` | `random` | 100 | 19.1 | 19.3 ± 0.4 (5) | +0.2 | agrees within ±0.8 points |",
         f"| `paper` | `random` | 200 | 22.9 | 26.0 ± 0.4 (5) | +3.1 | {missed} |",
-        "| `paper` | `oo4al` | 100 | 21.1 | 22.0 (1) | +0.9 | none: one seed |",
+        "| `paper` | `oo4al` | 100 | 21.1 | 22.0 (1) | +0.9 | none: under 3 seeds |",
     ]
     # three seeds, above the published curve by 1, 2 and 3 points on average: Student's interval of 3 is ± 4.303 · 1/√3
     runs = pd.DataFrame([(seed, labelled, theirs + seed / 100 + lean) for seed in (1, 2, 3)
                          for labelled, theirs, lean in ((100, 0.191, 0.01), (200, 0.229, -0.01), (300, 0.3, 0.5))],
                         columns=["seed", "labelled", "accuracy"]).assign(method="random")  # fmt: skip
     assert claims.curves_list(own, {"paper": runs}) == (
-        "- `paper`, `random`: +2.0 points over 2 numbers (−0.5 to +4.5; 3 seeds)"
+        "- `paper`, `random`: +2.0 points over 2 numbers (−0.5 to +4.5; 3 seeds)\n\n"
+        "Of the 2 numbers, 2 of ours lie above theirs."
     )
     assert "yet" in claims.curves_list(own[:0], {})
     assert "yet" in claims.cells_table(own[:0])
 
 
-def test_a_papers_number_that_two_studies_ran_is_told_by_the_one_with_more_seeds(claims: Any) -> None:
-    folders = [ROOT / "outputs" / "published" / name for name in ("cifar10_step_first", "cifar10_step")]
-    own = claims.cells(folders)
+def test_a_papers_number_that_two_studies_ran_is_told_by_the_one_with_more_seeds(claims: Any, tmp_path: Path) -> None:
+    whole = ROOT / "outputs" / "published" / "cifar10_step"
+    part = tmp_path / "three_seeds"
+    shutil.copytree(whole, part, ignore=shutil.ignore_patterns("seed-3", "seed-4", "oo4al"))
+    own = claims.cells([part, whole])
     assert set(own["study"]) == {"cifar10_step"}
     assert len(own) == 20
-    assert own["protocol"].str.startswith("the same but for 250 of 25,250 images: ").all(), "said where it is compared"
-    assert set(claims.cells(folders[:1])["labelled"]) == {"100", "200"}
+    assert set(own["protocol"]) == {"the same"}
+    alone = claims.cells([part])
+    assert set(zip(alone["method"], alone["seeds"], strict=True)) == {("random", 3)}
+    assert len(alone) == 10
+
+
+def test_a_table_along_a_curve_has_every_number_of_labels_and_bold_where_a_difference_is_shown(claims: Any) -> None:
+    rows = [(label, seed, cycle, 100 * cycle, value) for label, seed, cycle, value in (
+        *(("ours", seed, 1, 0.3 + lean) for seed, lean in enumerate((0.0, 0.01, 0.02))),
+        *(("ours", seed, 2, 0.5 + lean) for seed, lean in enumerate((-0.05, 0.0, 0.05))),
+        *(("random", seed, cycle, 0.1 if cycle == 1 else 0.5) for seed in range(3) for cycle in (1, 2)),
+    )]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["label", "seed", "cycle", "labelled", "accuracy"])
+    # Student's interval of three: ± 4.303 · sd / √3; sd 0.01, then 0.05
+    assert claims.along_table(frame, ["ours"]).splitlines()[2:] == [
+        "| 100 | **+21.0 (+18.5 to +23.5)** |",
+        "| 200 | +0.0 (−12.4 to +12.4) |",
+    ]

@@ -69,8 +69,8 @@ _FREE = {
 """Not compared: the accuracy after a cycle does not depend on them (PT4AL's does on `cycles`, and names it), or, as for
 the quirks, they are compared by what they come to."""
 
-ONE_SEED = "none: one seed"
-"""The verdict of a number that was run as published by one seed: without an interval there is none."""
+FEW_SEEDS = "none: under 3 seeds"
+"""The verdict of a number that was run as published by so few seeds that their interval would let nearly all agree."""
 
 COLUMNS = ("method", "label", "labelled", "published", "tolerance", "read_from", "ours", "deviation", "seeds",
            "difference", "protocol", "verdict", "source", "note")  # fmt: skip
@@ -202,8 +202,8 @@ def _compared(
         verdict = f"none: {missing}"
     elif other:
         verdict = "none: the protocols differ"
-    elif n < 2:
-        verdict = ONE_SEED
+    elif n < 3:
+        verdict = FEW_SEEDS
     else:
         reach = cell.tolerance + float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
         allowed = f"within ±{100 * reach:.1f} points (reading, and 95% interval of our mean; theirs is not known)"

@@ -573,7 +573,7 @@ def test_a_verdict_ends_with_how_many_published_numbers_agree() -> None:
     assert verdict.verdict(open_study(folder / "cifar10_step"))[-1] == (
         "20 of 20 numbers run by the paper's protocol agree with its own."
     )
-    assert "protocol" not in verdict.verdict(open_study(folder / "cifar10_first"))[-1], "one seed"
+    assert "protocol" not in verdict.verdict(open_study(folder / "cifar10_scaled"))[-1], "another protocol"
 
 
 def test_a_verdict_of_little_claims_nothing() -> None:
