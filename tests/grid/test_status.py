@@ -134,7 +134,7 @@ def test_no_text_of_a_study_becomes_markup_of_its_summary(tmp_path: Path, monkey
     """Title, description, class names, data set, versions and failures, all of unknown origin, in every section."""
     folder = write_study(tmp_path / "s", {"random": 0.0, "margin": 0.01}, seeds=2, cycles=2, class_names=[EVIL] * 10)
     content = yaml.safe_load((folder / "study.yaml").read_text())
-    content |= {"title": EVIL, "description": f"{EVIL} & more", "seeds": [0, 1, 2]}
+    content |= {"title": EVIL, "description": f"`{EVIL}` & `more`", "seeds": [0, 1, 2]}
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
     sign(folder, "margin/seed-2", "failure", cell=EVIL, error=EVIL, time=1.0)
     sign(folder, "random/seed-2", "progress", state=EVIL, cycle=1, **HERE)
@@ -158,6 +158,7 @@ def test_no_text_of_a_study_becomes_markup_of_its_summary(tmp_path: Path, monkey
     text = "".join(marked)
     assert text.count("&lt;script&gt;") >= 5
     assert "<script" not in text
+    assert "&amp; <code>more</code>" in text, "a description may mark code"
     text = re.sub(r'<img width="\d+" alt="[^"<>]*" src="data:image/[^"<>]*">', "", text)
     assert "<img" not in text, "but for the page's own figures"
 

@@ -48,10 +48,10 @@ def section(function: Section) -> Section:
     return shown
 
 
-def say(*lines: str, warn: bool = False) -> None:
-    """Show lines of plain text, each a paragraph; whatever they hold is text."""
-    kind = ' class="warn"' if warn else ""
-    _show("".join(f"<p{kind}>{html.escape(line)}</p>" for line in lines), "\n".join(lines))
+def say(*lines: str, warn: bool = False, code: bool = False) -> None:
+    """Show lines of plain text, each a paragraph; whatever they hold is text, but for `code` in backticks."""
+    kind, shown = ' class="warn"' if warn else "", _code if code else html.escape
+    _show("".join(f"<p{kind}>{shown(line)}</p>" for line in lines), "\n".join(lines))
 
 
 def explain(title: str, *lines: str) -> None:
@@ -60,10 +60,14 @@ def explain(title: str, *lines: str) -> None:
     _show(f"<ul>{marked}</ul>", "\n".join(lines), title)
 
 
+def _code(line: str) -> str:
+    """A line as HTML with the code of Markdown."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
+
+
 def _marked(line: str) -> str:
     """A line as HTML with the emphasis and code of Markdown."""
-    escaped = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line))
-    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", escaped)
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", _code(line))
 
 
 def items(lines: list[str], verdict: bool = False, folded: str = "") -> None:

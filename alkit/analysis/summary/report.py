@@ -43,7 +43,7 @@ def what_it_is(study: StudyFolder) -> None:
             "calibrated?).",
         )
     if study.file is not None and study.file.description:
-        page.say(" ".join(study.file.description.split()))
+        page.say(" ".join(study.file.description.split()), code=True)
 
 
 @section
