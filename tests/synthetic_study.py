@@ -69,13 +69,13 @@ def write_run(
     training = np.random.default_rng([seed, *trained.encode()])  # the same noise for the same training at cycle 1
     name = np.frombuffer(hashlib.sha256(experiment.name.encode()).digest()[:8], dtype=np.uint32)
     own = np.random.default_rng([seed, *name.tolist()])
-    bought = POOL if experiment.row.whole_pool else experiment.initial
+    bought = POOL if experiment.row.whole_pool else experiment.first_count
     queries, taken, records, predictions = {}, np.array([], dtype=np.int64), [], []
     labels = np.random.default_rng(0).integers(0, CLASSES, TEST)
     pool_labels = np.random.default_rng(1).integers(0, CLASSES, POOL)
     for cycle in range(1, experiment.cycle_count + 1):
         if cycle == 1:
-            query = first[:bought]
+            query = (first if experiment.initial else own.permutation(POOL))[:bought]
         else:
             rest = np.setdiff1d(np.arange(POOL), taken)
             query = own.choice(rest, experiment.budget, replace=False)

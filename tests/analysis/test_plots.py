@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,28 @@ def test_published_curves_are_dashed_in_their_methods_colour(frame: pd.DataFrame
     assert found[0].get_color() == plots.method_style("oo4al").colour
     assert found[0].is_dashed()
     assert list(found[0].get_ydata()) == [0.3, 0.6]
+
+
+def test_published_curves_of_several_sources_are_told_apart(frame: pd.DataFrame) -> None:
+    cells = pd.DataFrame({"method": ["oo4al", "oo4al", "random"] * 2, "source": ["A, fig. 1"] * 3 + ["B, fig. 2"] * 3,
+                          "labelled": [20, 60, 20] * 2, "accuracy": 0.5})  # fmt: skip
+    axis = plots.curves(frame, published=cells).axes[0]
+    looks = {str(line.get_label()): (line.get_marker(), line._dash_pattern)  # type: ignore[attr-defined]
+             for line in axis.get_lines() if "published" in str(line.get_label())}  # fmt: skip
+    assert len(looks) == 4
+    assert looks["oo4al, published: A"] == looks["random, published: A"]
+    assert looks["oo4al, published: B"][0] != looks["oo4al, published: A"][0]
+    assert looks["oo4al, published: B"][1] != looks["oo4al, published: A"][1]
+
+
+def test_counts_over_neighbouring_bars_do_not_touch() -> None:
+    confidence = np.repeat((np.arange(15) + 0.5) / 15, [0, 0, 0, 130, 145, 461, 918, 2100, *[900] * 6, 30_000])
+    one = {"confidence": confidence[None], "correct": np.ones((1, len(confidence)), dtype=bool)}
+    fig = plots.reliability_by_cycle({"a": one, "b": one}, [1])
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in fig.axes[2].texts]
+    assert len(boxes) == 12
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 @pytest.mark.parametrize("metric", ["nll", "ece", "oe", "brier"])

@@ -139,16 +139,46 @@ def test_several_data_sets_are_not_averaged(study: Path, tmp_path: Path) -> None
 # --- what was asked for ---
 
 
-def test_overlap_is_jaccard_of_what_was_bought_after_the_first_labels(study: Path) -> None:
+def test_overlap_is_jaccard_of_what_was_bought_after_the_first_labels_over_all_seeds(study: Path) -> None:
     matrix, chance = queried.overlap(summary.open_study(study))
     found = []
-    for seed in range(3):
+    for seed in range(5):
         a, b = (records.read_queries(study / label / f"seed-{seed}") for label in ("random", "oo4al"))
         one, other = (set(np.concatenate([q for c, q in each.items() if c > 1])) for each in (a, b))
         found.append(len(one & other) / len(one | other))
     assert matrix.loc["random", "oo4al"] == pytest.approx(np.mean(found))
     assert matrix.loc["random", "random"] == 1
     assert chance == pytest.approx(np.mean(found), abs=0.02), "these queries are random"
+
+
+def test_where_nothing_had_a_label_the_first_query_was_chosen_too(tmp_path: Path) -> None:
+    planted = {"random": 0.0, "typiclust": 0.0}
+    opened = summary.open_study(write_study(tmp_path / "empty", planted, seeds=2, cycles=3, initial=0))
+    chosen = {label: [set(np.concatenate(list(cycles.values()))) for cycles in opened.queries(label).values()]
+              for label in planted}  # fmt: skip
+    expected = np.mean([len(a & b) / len(a | b) for a, b in zip(*chosen.values(), strict=True)])
+    assert queried.overlap(opened)[0].loc["random", "typiclust"] == pytest.approx(expected)
+    assert set(queried.redundancy(opened)["cycle"]) == {1, 2, 3}
+    last = opened.frame[(opened.frame["label"] == "typiclust") & (opened.frame["cycle"] == 3)]
+    counts = np.sum(last["class_counts"].tolist(), axis=0)
+    assert queried.class_shares(opened)["typiclust"].to_numpy() == pytest.approx(counts / counts.sum())
+
+
+@pytest.mark.parametrize(
+    ("pool", "labelled", "subset", "images"),
+    [
+        (2000, [100, 200, 300], None, 1900),  # 200 of all that are left
+        (20_000, [100, 300], 1000, 1000),  # 200 of the same 1,000
+        (20_000, [0, 200], 1000, 1000),  # from no labels
+        (300, [100, 200, 300], None, 200),  # all of them
+    ],
+)
+def test_what_chance_gives_is_two_draws_from_the_images_that_both_look_at(
+    pool: int, labelled: list[int], subset: int | None, images: int
+) -> None:
+    size = labelled[-1] - labelled[0]
+    common = size * size / images  # the mean of the hypergeometric distribution
+    assert queried.by_chance(pool, labelled, subset) == pytest.approx(common / (2 * size - common), rel=0.1)
 
 
 def test_nearest_distance_by_the_definition() -> None:

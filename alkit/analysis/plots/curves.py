@@ -352,13 +352,18 @@ def interval_note(seeds: Sequence[int]) -> str:
     return f"{student};\n{two} where there are two" if len(kinds) > 1 else two if kinds == {2} else student
 
 
+SOURCES = (((2, 2), "_"), ((1, 1.2), "x"), ((5, 1.5, 1, 1.5), "+"), ((3, 1), "1"))
+"""Dashes and marker of each source of published numbers, in the order of their first number."""
+
+
 def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Style]) -> None:
-    """Published curves, dashed, within the range of labels that the study has."""
+    """Published curves in their method's colour and their source's dashes, within the study's range of labels."""
     left, right = axis.get_xlim()
-    for (name, source), cells in published.dropna(subset=["labelled"]).groupby(["method", "source"], sort=False):
-        method, part = str(name), cells[cells["labelled"].between(left, right)].sort_values("labelled")
-        if method in drawn and len(part):
-            axis.plot(
-                part["labelled"], part["accuracy"], color=drawn[method].colour, linestyle=(0, (2, 2)), linewidth=0.9,
-                marker="_", markersize=6, zorder=2, label=plain(f"{method}, published: {str(source).split(',')[0]}"),
-            )  # fmt: skip
+    known = published[published["labelled"].between(left, right) & published["method"].isin(list(drawn))]
+    looks = dict(zip(known["source"].unique(), SOURCES * len(known), strict=False))
+    for (name, source), cells in known.groupby(["method", "source"], sort=False):
+        part, (dashes, marker) = cells.sort_values("labelled"), looks[source]
+        axis.plot(
+            part["labelled"], part["accuracy"], color=drawn[str(name)].colour, linestyle=(0, dashes), linewidth=0.9,
+            marker=marker, markersize=5, zorder=2, label=plain(f"{name}, published: {str(source).split(',')[0]}"),
+        )  # fmt: skip

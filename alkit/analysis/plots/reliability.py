@@ -62,9 +62,14 @@ def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS, counts: boo
     if counts:
         heights = np.asarray(found)
         axis.set_ylim(0, 1.35 * max(1.0, float(heights.max())))
-        for left, count in zip(edges, heights, strict=False):
+        raised = False
+        for place, count in enumerate(heights):
+            before, near = heights[max(0, place - 1)], 0.15 * heights.max()
+            long = place > 0 and min(len(briefly(int(n))) for n in (before, count)) > 2
+            raised = long and not raised and abs(count - before) < near  # else it would touch the one before
             if count:
-                axis.text(left + 0.5 / bins, count, briefly(int(count)), ha="center", va="bottom", fontsize=SMALL)
+                axis.annotate(briefly(int(count)), (edges[place] + 0.5 / bins, count), (0, 8 if raised else 0.5),
+                              textcoords="offset points", ha="center", va="bottom", fontsize=SMALL)  # fmt: skip
 
 
 def briefly(count: int) -> str:

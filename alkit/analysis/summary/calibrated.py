@@ -153,8 +153,8 @@ def temperature_scaling(study: StudyFolder) -> None:
     page.table(study, "temperature_scaling", pd.DataFrame(rows), "Temperature scaling across halves of the test images",
                formats)  # fmt: skip
     page.say("The logits are divided by one number, the temperature. It is fitted on one half of the test images and "
-             "applied to the other half, and the other way round. This shows what calibration could reach; it is not "
-             "a result, for it uses test labels.")  # fmt: skip
+             "applied to the other half, and the other way round. The one with the best likelihood (NLL) is taken; it "
+             "need not give the smallest gap or ECE. This is not a result, for it uses test labels.")  # fmt: skip
 
 
 def rescaled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ MAP = 1000
 """Images of the pool on the map, beside those that were bought."""
 MOST_MAPS = 12
 """Labels with a map of their own."""
+MOST_LISTED = 3
+"""Seeds of which the files are listed."""
+DRAWS = 10
+"""How often two random arms are drawn to know what overlap chance gives."""
 
 
 def files_bought(study: StudyFolder) -> pd.DataFrame:
@@ -32,7 +37,7 @@ def files_bought(study: StudyFolder) -> pd.DataFrame:
     if files is None:
         return pd.DataFrame()
     for label in study.same_images:
-        for seed, cycles in study.queries(label).items():
+        for seed, cycles in list(study.queries(label).items())[:MOST_LISTED]:
             for cycle, query in cycles.items():
                 places = query[query < len(train)]
                 names = [train.class_names[c] for c in train.labels[torch.from_numpy(places)]]
@@ -44,7 +49,7 @@ def files_bought(study: StudyFolder) -> pd.DataFrame:
 
 
 def class_shares(study: StudyFolder) -> pd.DataFrame:
-    """Share of each class (rows) among what each label bought after its first labels; `pool` where it is known."""
+    """Share of each class (rows) among what each label chose; `pool` where it is known."""
     names, columns = study.class_names, {}
     for label in study.active:
         part = study.frame[study.frame["label"] == label].sort_values(["path", "cycle"])
@@ -52,7 +57,7 @@ def class_shares(study: StudyFolder) -> pd.DataFrame:
         bought = np.zeros(len(names))
         for first, last in zip(ends["first"], ends["last"], strict=True):
             if isinstance(first, list) and isinstance(last, list) and len(first) == len(last) == len(names):
-                bought += np.subtract(last, first)
+                bought += np.subtract(last, first) if study.first_chosen(label) > 1 else np.asarray(last)
         if bought.sum():
             columns[label] = bought / bought.sum()
     pool = _pool_counts(study)
@@ -71,26 +76,48 @@ def _pool_counts(study: StudyFolder) -> np.ndarray[Any, Any] | None:
 
 
 def overlap(study: StudyFolder) -> tuple[pd.DataFrame, float]:
-    """Jaccard overlap of what labels bought after their first labels, mean over shared seeds; and that of chance.
+    """Jaccard overlap of what labels chose, mean over the seeds that both have; and that of chance.
 
-    Chance: two random sets of the same sizes from the images not in the first labels.
+    Chance: `by_chance` with the first label's pool, subset and numbers of labels.
     """
     labels = study.same_images
-    bought = {label: {seed: _bought(cycles) for seed, cycles in study.queries(label).items()} for label in labels}
+    chosen = {label: {seed: _chosen(cycles, study.first_chosen(label)) for seed, cycles in study.queries(label).items()}
+              for label in labels}  # fmt: skip
     matrix = pd.DataFrame(np.nan, index=pd.Index(labels, name="label"), columns=labels)
     for a in labels:
         for b in labels:
-            seeds = bought[a].keys() & bought[b].keys()
+            seeds = chosen[a].keys() & chosen[b].keys()
             if seeds:
-                matrix.loc[a, b] = np.mean([_jaccard(bought[a][s], bought[b][s]) for s in sorted(seeds)])
-    sizes = [len(images) for runs in bought.values() for images in runs.values()]
-    pool = float(study.frame["pool_size"].max() - study.frame["labelled"].min()) if len(study.frame) else 0.0
-    share = np.mean(sizes) / pool if sizes and pool > 0 else np.nan
-    return matrix, float(share / (2 - share))
+                matrix.loc[a, b] = np.mean([_jaccard(chosen[a][s], chosen[b][s]) for s in sorted(seeds)])
+    if not labels:
+        return matrix, np.nan
+    runs = study.frame[study.frame["label"] == labels[0]]
+    labelled = sorted(map(int, runs["labelled"].unique()))
+    before = [] if study.first_chosen(labels[0]) > 1 else [0]
+    return matrix, by_chance(int(runs["pool_size"].max()), before + labelled, study.params[labels[0]].get("subset"))
 
 
-def _bought(cycles: dict[int, np.ndarray]) -> set[int]:
-    return {int(index) for cycle, query in cycles.items() if cycle > 1 for index in query}
+def by_chance(pool: int, labelled: list[int], subset: int | None = None) -> float:
+    """Overlap (Jaccard) of two arms of one seed that choose at random, mean over `DRAWS`.
+
+    They begin with the same `labelled[0]` images and grow to the other numbers of `labelled`. Before each query they
+    share the places of its `subset` candidates among their unlabelled images, as `Strategy.candidates` draws them.
+    """
+    draw, found = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        arms = [np.arange(pool) < labelled[0] for _ in range(2)]
+        for few, many in pairwise(labelled):
+            places = np.sort(draw.permutation(pool - few)[:subset])
+            for arm in arms:
+                candidates = np.flatnonzero(~arm)[places]
+                arm[draw.choice(candidates, min(many - few, len(candidates)), replace=False)] = True
+        both, either = ((one.sum() - labelled[0]) for one in (arms[0] & arms[1], arms[0] | arms[1]))
+        found.append(both / max(1, either))
+    return float(np.mean(found))
+
+
+def _chosen(cycles: dict[int, np.ndarray], first: int) -> set[int]:
+    return {int(index) for cycle, query in cycles.items() if cycle >= first for index in query}
 
 
 def _jaccard(a: set[int], b: set[int]) -> float:
@@ -107,7 +134,7 @@ def redundancy(study: StudyFolder) -> pd.DataFrame:
     for label in study.same_images:
         for seed, cycles in study.queries(label).items():
             for cycle, query in cycles.items():
-                if cycle > 1 and len(query) > 1 and query.max() < len(train):
+                if cycle >= study.first_chosen(label) and len(query) > 1 and query.max() < len(train):
                     rows.append((label, seed, cycle, nearest_distance(pixels(train, query[:MOST]))))
     return pd.DataFrame.from_records(rows, columns=["label", "seed", "cycle", "distance"])
 

@@ -255,7 +255,8 @@ def _overlap(study: StudyFolder) -> None:
     page.table(study, "overlap", matrix.reset_index(), "As a table: images in common over images in either, same seed",
                dict.fromkeys(map(str, matrix.columns), fixed(3)), folded=True)  # fmt: skip
     page.say(
-        f"Mean over the seeds that both have. Two random choices of this size would overlap by about {chance:.3f}."
+        f"Mean over the seeds that both have. Two methods that choose at random would overlap by about {chance:.3f}; "
+        "of one seed, both choose from the same part of the pool where not all of it is looked at."
     )
 
 

@@ -21,8 +21,6 @@ from alkit.errors.words import as_text, counted, listed
 from alkit.storage.progress import find_studies
 
 BASELINE = "random"
-SEEDS_IN_PICTURES = 3
-"""What was bought is shown for the first seeds only; all else is of all."""
 
 
 @dataclass(eq=False)
@@ -81,6 +79,10 @@ class StudyFolder:
         """The parameters of each label's first run."""
         return {label: record["params"] for label, record in self.first_records.items()}
 
+    def first_chosen(self, label: str) -> int:
+        """The first cycle whose labels the method chose: 1 where nothing had a label before, else 2."""
+        return 2 if self.params[label].get("initial", 1) else 1
+
     @cached_property
     def image_records(self) -> dict[str, list[Mapping[str, Any] | None]]:
         """What the records of each label say of their images, each different one once."""
@@ -112,10 +114,11 @@ class StudyFolder:
             return []
         return [as_text(name) for name in records.read_run(self.frame["path"].iloc[0]).get("class_names", [])]
 
-    def runs(self, label: str) -> list[tuple[int, Path]]:
-        """(seed, folder) of the first finished runs of `label`."""
+    def runs(self, label: str) -> list[tuple[int, str]]:
+        """(seed, folder) of each finished run of `label` whose arrays are not damaged, by seed."""
         part = self.frame[self.frame["label"] == label].drop_duplicates("path").sort_values("seed")
-        return [(int(s), Path(p)) for s, p in zip(part["seed"], part["path"], strict=True)][:SEEDS_IN_PICTURES]
+        runs = zip(part["seed"].astype(int), part["path"].astype(str), strict=True)
+        return [(seed, path) for seed, path in runs if path not in self.damaged]
 
     @cached_property
     def damaged(self) -> dict[str, str]:
@@ -127,10 +130,7 @@ class StudyFolder:
         self, label: str, names: Iterable[str] = ("confidence", "correct")
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """(folder, arrays `names`) of each finished run of `label` whose predictions are whole, one at a time."""
-        part = self.frame[self.frame["label"] == label].drop_duplicates("path").sort_values("seed")
-        for path in part["path"]:
-            if path in self.damaged:
-                continue
+        for _, path in self.runs(label):
             try:
                 arrays = records.read_predictions(path)
                 yield path, {name: arrays[name] for name in names}
@@ -147,11 +147,9 @@ class StudyFolder:
         return None
 
     def queries(self, label: str) -> dict[int, dict[int, np.ndarray]]:
-        """{seed: {cycle: indices bought}} of each of `runs(label)` whose queries are whole."""
+        """{seed: {cycle: indices bought}} of each of `runs(label)` that has its queries."""
         found = {}
         for seed, path in self.runs(label):
-            if str(path) in self.damaged:
-                continue
             try:
                 found[seed] = records.read_queries(path)
             except AlkitError:
