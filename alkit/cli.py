@@ -352,7 +352,7 @@ def list_quirks(options: argparse.Namespace) -> int:
         rows = [["seen in", "methods", "what the released program does, and why the kit does not"]]
         for known in NOT_REPRODUCED:
             lines = [known.released, known.reason]
-            rows.append([", ".join(known.programs), ", ".join(known.methods), "\n".join(lines)])
+            rows.append([", ".join(known.programs), known.of_methods, "\n".join(lines)])
         print(aligned(rows))
         return 0
     if options.name not in QUIRKS:

@@ -37,10 +37,13 @@ from alkit.quirks.not_reproduced import NOT_REPRODUCED
 from alkit.records import load_runs
 
 ROOT = Path(__file__).parent.parent
-README, METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE = (
-    ROOT / name for name in ("README.md", "docs/methods.md", "docs/datasets.md", "docs/results.md", "docs/quirks.md")
+README = ROOT / "README.md"
+METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE, GPU_PAGE = (
+    ROOT / "docs" / f"{name}.md" for name in ("methods", "datasets", "results", "quirks", "gpu")
 )
 PUBLISHED = ROOT / "outputs" / "published"
+ON_A_CARD = ("cifar10_step", "cifar10_first")
+"""Studies that were run as docs/gpu.md says, three runs at a time on one card."""
 FOREST = ROOT / "docs" / "quirks_forest.png"
 ROUNDING = 1e-6
 PICTURES = ("cifar10_step", "cifar10_scaled", "cifar10_features", "digits")
@@ -194,6 +197,18 @@ def stands_out(effects: list[Effect]) -> str:
     return "\n".join([*lines, *([f"- No run changed, but for rounding, with {', '.join(none)}."] if none else [])])
 
 
+def run_times(frames: dict[str, pd.DataFrame], names: tuple[str, ...] = ON_A_CARD) -> str:
+    """How long a run of each method of the studies `names` took, from its start to its end."""
+    told = []
+    for name in names:
+        if name in frames:
+            runs = frames[name].drop_duplicates("path")
+            lasted = pd.to_datetime(runs["finished"]) - pd.to_datetime(runs["started"])
+            means = lasted.dt.total_seconds().groupby(runs["method"]).mean()
+            told.append(" and ".join(f"{mean:.0f} s (`{method}`)" for method, mean in means.items()) + f" in `{name}`")
+    return f"Mean time of a run, from its start to its end: {'; '.join(told)}." if told else "None was run yet."
+
+
 def register() -> str:
     """Every quirk as a row, then what is known and not reproduced."""
     lines = [
@@ -204,9 +219,7 @@ def register() -> str:
               for q in QUIRKS.values()]  # fmt: skip
     lines += ["", "Known, and not reproduced:", "", "| seen in | methods | what the program does | why not here |"]
     lines += ["|" + " --- |" * 4]
-    lines += [
-        f"| {', '.join(k.programs)} | {', '.join(k.methods)} | {k.released} | {k.reason} |" for k in NOT_REPRODUCED
-    ]
+    lines += [f"| {', '.join(k.programs)} | {k.of_methods} | {k.released} | {k.reason} |" for k in NOT_REPRODUCED]
     return "\n".join(lines)
 
 
@@ -230,6 +243,7 @@ def pages(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> dict[Path, str]
             "whole curves": curves_list(own, frames),
             "along": along_table(frames.get("cifar10_pt4al_scaled")),
         },
+        GPU_PAGE: {"times": run_times(frames)},
         QUIRKS_PAGE: {"effects": effects_list(measured_effects()), "register": register()},
     }
     wanted = {}

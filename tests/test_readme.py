@@ -272,6 +272,20 @@ def test_a_measured_result_is_the_mean_and_deviation_over_seeds_of_the_last_cycl
     assert heading("digits", frame) == "digits, 40 labels, 2 seeds"
 
 
+def test_the_time_of_a_run_is_from_its_start_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from readme_figures import run_times
+
+    runs = [("random", 0, 1, 10), ("random", 0, 2, 10), ("random", 1, 1, 13), ("oo4al", 0, 1, 50)]
+    frame = pd.DataFrame([
+        (method, f"{method}/{seed}", cycle, "2026-01-01T00:00:00+00:00", f"2026-01-01T00:01:{seconds}+00:00")
+        for method, seed, cycle, seconds in runs], columns=["method", "path", "cycle", "started", "finished"],
+    )  # fmt: skip
+    assert run_times({"paper": frame, "other": frame}, ("paper", "missing")) == (
+        "Mean time of a run, from its start to its end: 110 s (`oo4al`) and 72 s (`random`) in `paper`."
+    )
+
+
 def test_the_pictures_are_small_and_what_is_cited_is_one_version() -> None:
     pictures = list((ROOT / "docs").glob("*.png"))
     assert pictures
@@ -286,13 +300,14 @@ def test_the_pictures_are_small_and_what_is_cited_is_one_version() -> None:
 
 def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: Any) -> None:
     missed = "differs by +3.1 points, not within ±0.8 points"
-    rows = [("random", "100", 0.191, 0.193, 0.004, 5, 0.002, "agrees within ±0.8 points (reading, …)"),
-            ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, f"{missed} (reading, …)"),
-            ("oo4al", "100", 0.211, 0.22, np.nan, 1, 0.009, "none: under 3 seeds")]  # fmt: skip
+    rows = [("random", "100", 0.191, 0.193, 0.004, 5, 0.002, 0.008, "agrees within ±0.8 points (reading, …)"),
+            ("random", "200", 0.229, 0.26, 0.004, 5, 0.031, 0.012, f"{missed} (reading, …)"),
+            ("oo4al", "100", 0.211, 0.22, np.nan, 1, 0.009, np.nan, "none: under 3 seeds")]  # fmt: skip
     own = pd.DataFrame(rows, columns=["method", "labelled", "published", "ours", "deviation", "seeds", "difference",
-                                      "verdict"]).assign(study="paper")  # fmt: skip
+                                      "reach", "verdict"]).assign(study="paper")  # fmt: skip
     assert claims.verdicts_sentence({}, own).endswith(
-        "2 (`random`) were run by their protocol: 1 agree; 1 more have too few seeds."
+        "2 (1 curve of `random`, 5 runs) were run by their protocol: 1 agree within ±0.8 to ±1.2 points; 1 more have "
+        "too few seeds."
     )
     assert claims.verdicts_sentence({}, own[:0]).endswith("was run as published yet.")
     assert "#the-papers-own-tables" in claims.cells_sentence(own)
@@ -306,9 +321,19 @@ def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: 
                          for labelled, theirs, lean in ((100, 0.191, 0.01), (200, 0.229, -0.01), (300, 0.3, 0.5))],
                         columns=["seed", "labelled", "accuracy"]).assign(method="random")  # fmt: skip
     assert claims.curves_list(own, {"paper": runs}) == (
-        "- `paper`, `random`: +2.0 points over 2 numbers (−0.5 to +4.5; 3 seeds)\n\n"
-        "Of the 2 numbers, 2 of ours lie above theirs."
+        "- `paper`, `random`, 2 numbers: +2.0 points (−0.5 to +4.5; 3 seeds)\n\n"
+        "Ours is above theirs in 2 of 2 (`paper`) numbers."
     )
+    # `oo4al` above its own by 4, 6 and 8 points: ± 4.303 · 2/√3; with `random`'s 1, 2 and 3 half of the sums, and less
+    above = [(seed, 100, 0.211 + 0.02 * seed + 0.02, "oo4al") for seed in (1, 2, 3)]
+    both = pd.concat([runs, pd.DataFrame(above, columns=["seed", "labelled", "accuracy", "method"])])
+    judged = own.assign(verdict="agrees")
+    assert claims.curves_list(judged, {"paper": both}).splitlines()[:4] == [
+        "- `paper`, `oo4al`, 1 number: +6.0 points (+1.0 to +11.0; 3 seeds)",
+        "- `paper`, `random`, 2 numbers: +2.0 points (−0.5 to +4.5; 3 seeds)",
+        "- `paper`, its 2 curves together: +4.0 points (+0.3 to +7.7; 3 seeds)",
+        "- `paper`, the lead of `oo4al` over `random`: +4.0 points (+1.5 to +6.5; 3 seeds)",
+    ]
     assert "yet" in claims.curves_list(own[:0], {})
     assert "yet" in claims.cells_table(own[:0])
 

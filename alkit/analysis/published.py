@@ -73,7 +73,7 @@ FEW_SEEDS = "none: under 3 seeds"
 """The verdict of a number that was run as published by so few seeds that their interval would let nearly all agree."""
 
 COLUMNS = ("method", "label", "labelled", "published", "tolerance", "read_from", "ours", "deviation", "seeds",
-           "difference", "protocol", "verdict", "source", "note")  # fmt: skip
+           "difference", "reach", "protocol", "verdict", "source", "note")  # fmt: skip
 
 
 def load() -> pd.DataFrame:
@@ -162,6 +162,9 @@ def compare(
 ) -> pd.DataFrame:
     """Every published number of `dataset` beside ours: columns `COLUMNS`, accuracies as fractions.
 
+    `reach` is how far ours may be off and still agree: the error of reading, and half of our mean's 95% interval.
+    How much theirs varies is not in it, so with enough seeds two means that only chance sets apart can differ.
+
     `frame` is what `records.load_runs` gave, `params` the parameters of each label in it. A published cell is compared
     with every label of its method at the same number of labels (or cycle), and stands alone where there is none.
     `images` are what the records of each label say of their images; None: they are not looked at.
@@ -178,7 +181,8 @@ def compare(
 
 def _row(cell: Any, **more: Any) -> dict[str, Any]:
     labelled = f"cycle {cell.cycle:.0f}" if math.isnan(cell.labelled) else f"{cell.labelled:.0f}"
-    empty = {"label": "", "ours": math.nan, "deviation": math.nan, "seeds": 0, "difference": math.nan, "protocol": ""}
+    empty = {"label": "", "ours": math.nan, "deviation": math.nan, "seeds": 0, "difference": math.nan,
+             "reach": math.nan, "protocol": ""}  # fmt: skip
     return {
         "method": cell.method, "labelled": labelled, "published": cell.accuracy, "tolerance": cell.tolerance,
         "read_from": cell.read_from, "source": cell.source, "note": cell.note, **empty, **more,
@@ -197,7 +201,7 @@ def _compared(
         return _row(cell, label=label, protocol=protocol, verdict=f"ours has no model at {column} {value:.0f}")
     mean, n = float(ours.mean()), len(ours)
     deviation = float(ours.std(ddof=1)) if n > 1 else math.nan
-    gap = mean - cell.accuracy
+    gap, reach = mean - cell.accuracy, math.nan
     if missing:
         verdict = f"none: {missing}"
     elif other:
@@ -206,10 +210,20 @@ def _compared(
         verdict = FEW_SEEDS
     else:
         reach = cell.tolerance + float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-        allowed = f"within ±{100 * reach:.1f} points (reading, and 95% interval of our mean; theirs is not known)"
+        allowed = f"within ±{100 * reach:.1f} points (reading, and 95% interval of our mean; theirs is not counted)"
         verdict = f"agrees {allowed}" if abs(gap) <= reach else f"differs by {100 * gap:+.1f} points, not {allowed}"
-    return _row(cell, label=label, ours=mean, deviation=deviation, seeds=n, difference=gap, protocol=protocol,
-                verdict=verdict)  # fmt: skip
+    return _row(cell, label=label, ours=mean, deviation=deviation, seeds=n, difference=gap, reach=reach,
+                protocol=protocol, verdict=verdict)  # fmt: skip
+
+
+def how_many_agree(table: pd.DataFrame) -> tuple[int, int, str]:
+    """Of `compare`'s rows that have a verdict: how many agree, how many there are, and within how many points."""
+    said = table[table["verdict"].str.startswith(("agrees", "differs"))]
+    if not len(said):
+        return 0, 0, ""
+    low, high = (f"±{100 * end:.1f}" for end in (said["reach"].min(), said["reach"].max()))
+    agree = int(said["verdict"].str.startswith("agrees").sum())
+    return agree, len(said), f"within {low} points" if low == high else f"within {low} to {high} points"
 
 
 def _show(value: Any) -> str:

@@ -10,15 +10,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NotReproduced:
-    """One difference: the programs and methods it was read in, what happens there, and why it stays."""
+    """One difference: the programs and methods (none: all) it was read in, what happens there, and why it stays."""
 
     programs: tuple[str, ...]
     methods: tuple[str, ...]
     released: str
     reason: str
 
+    @property
+    def of_methods(self) -> str:
+        """Its methods, in words."""
+        return ", ".join(self.methods) or "all"
+
 
 NOT_REPRODUCED = (
+    NotReproduced(
+        ("OO4AL", "PT4AL"), (),
+        "first labels, the part of the pool that is looked at, batches and weights are drawn by generators that all "
+        "share (OO4AL: seeded with the trial's number, over a pool that is sorted by class where it is unbalanced; "
+        "PT4AL: not seeded)",
+        "here each purpose has a generator of its own, so that runs go on after a stop and methods of one seed share "
+        "what they can; the draws are as likely, but seed 0 is not theirs",
+    ),
     NotReproduced(
         ("OO4AL", "TA-VAAL"), ("ta_vaal",),
         "in the autoencoder's first step the predicted losses are uniform random numbers",

@@ -601,7 +601,7 @@ def test_a_verdict_ends_with_how_many_published_numbers_agree() -> None:
 
     folder = Path(__file__).parents[2] / "outputs" / "published"
     assert verdict.verdict(open_study(folder / "cifar10_step"))[-1] == (
-        "20 of 20 numbers run by the paper's protocol agree with its own."
+        "20 of 20 numbers run by the paper's protocol agree with its own within ±1.1 to ±2.4 points."
     )
     assert "protocol" not in verdict.verdict(open_study(folder / "cifar10_scaled"))[-1], "another protocol"
 

@@ -318,10 +318,10 @@ def beside_what_was_published(study: StudyFolder) -> None:
     if not len(table):
         page.say(f"No number published for {study.dataset} is known to this kit.")
         return
-    numbers = ("published", "tolerance", "ours", "deviation", "difference")
+    numbers = ("published", "tolerance", "ours", "deviation", "difference", "reach")
     formats = dict.fromkeys(numbers, fixed(2)) | {"seeds": whole}
     page.table(study, "published", table, "Published and ours, accuracy in percent", formats,
-               only_saved=("source", "protocol", "note"))  # fmt: skip
+               only_saved=("source", "protocol", "note", "reach"))  # fmt: skip
     page.table(study, "published_protocols", tables.published_protocols(table),
                "The sources, and in what our runs differ from theirs", {}, folded=True)  # fmt: skip
     page.explain(

@@ -325,7 +325,7 @@ def beside_published(study: StudyFolder) -> pd.DataFrame:
     table = published.compare(study.frame, study.params, study.dataset, study.image_records)
     table = table.sort_values("seeds", key=lambda seeds: seeds == 0, kind="stable", ignore_index=True)
     table.insert(0, "at", table.groupby(["source", "label", "protocol", "note"], sort=False).ngroup() + 1)
-    for name in ("published", "tolerance", "ours", "deviation", "difference"):
+    for name in ("published", "tolerance", "ours", "deviation", "difference", "reach"):
         table[name] = 100 * table[name].astype(float)
     return table
 

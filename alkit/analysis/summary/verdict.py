@@ -44,11 +44,10 @@ def _as_published(study: StudyFolder) -> list[str]:
     """How many of the published numbers that were run by their protocol, by several seeds, ours agree with."""
     if study.dataset not in set(published.load()["dataset"]):
         return []
-    said = tables.beside_published(study)["verdict"]
-    agree, differ = (int(said.str.startswith(word).sum()) for word in ("agrees", "differs"))
-    if not agree + differ:
-        return []
-    return [f"{agree or 'None'} of {counted(agree + differ, 'number')} run by the paper's protocol agree with its own."]
+    compared = published.compare(study.frame, study.params, study.dataset, study.image_records)
+    agree, of, within = published.how_many_agree(compared)
+    told = f"{agree or 'None'} of {counted(of, 'number')} run by the paper's protocol agree with its own {within}."
+    return [told] if of else []
 
 
 def scope(study: StudyFolder) -> str:
