@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from alkit.errors import AlkitError, OutOfTimeError
 from alkit.errors.words import counted
 from alkit.grid import planning
+from alkit.grid.plan_check import check_plan
 from alkit.training import deadline
 from alkit.training.sharing import mps
 
@@ -55,6 +56,15 @@ def plan_of(text: str, out: Path, device: str) -> tuple[planning.Plan, list[Job]
         for run in runs
     ]  # fmt: skip
     return plan, jobs
+
+
+def look_at(plan: planning.Plan) -> None:
+    """Refuse a study of which a run would be refused, or whose images are not here; before anything is written."""
+    from alkit.data import load_for
+
+    check_plan(plan)
+    for experiment in {planning.data_key(run.experiment): run.experiment for run in plan.runs}.values():
+        load_for(experiment)
 
 
 def work(tasks: Any, answers: Any) -> None:
@@ -115,8 +125,10 @@ def main() -> int:
     jobs, held = list[Job](), set[Path]()
     try:
         with ExitStack() as stack:
-            for text in options.studies:
-                plan, more = plan_of(text, options.out, options.device)
+            plans = [plan_of(text, options.out, options.device) for text in options.studies]
+            for plan, _ in plans:
+                look_at(plan)
+            for plan, more in plans:
                 plan.folder.mkdir(parents=True, exist_ok=True)
                 if plan.folder not in held:
                     stack.enter_context(planning.hold(plan.folder))

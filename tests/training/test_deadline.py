@@ -92,6 +92,23 @@ def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alk
     assert "0 of 2 runs to do" in capsys.readouterr().out
 
 
+def test_the_plan_for_a_borrowed_gpu_says_once_and_first_that_images_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"study: mine\ndataset: imagenet64\ndata_root: {tmp_path / 'photos'}\n")
+    main_of = runpy.run_path(str(ROOT / "scripts" / "gpu_hour.py"))["main"]
+    arguments = ["--minutes", "1", "--out", str(tmp_path / "out"), "params/tiny.yaml", str(tmp_path / "mine.yaml")]
+    monkeypatch.setattr(sys, "argv", ["gpu_hour.py", *arguments])
+    monkeypatch.setenv("ALKIT_UNTIL", "")
+    monkeypatch.chdir(ROOT)
+    assert main_of() == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert str(tmp_path / "photos") in said.err
+    assert "to do" not in said.out
+    assert not (tmp_path / "out").exists()
+
+
 def test_in_the_plan_for_a_borrowed_gpu_no_run_waits_for_a_pretext_task_while_others_could_work(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("study: s\nmethods: [random, pt4al, margin, pt4al_cold_start]\nseeds: [3, 1]\n")
     plan_of = runpy.run_path(str(ROOT / "scripts" / "gpu_hour.py"))["plan_of"]
