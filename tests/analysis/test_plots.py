@@ -320,6 +320,18 @@ def test_an_interval_that_would_flatten_a_forest_is_cut_and_keeps_its_numbers() 
     assert "+1.0 (−90.0 to 92.0)" in [text.get_text() for text in axis.texts]
 
 
+def test_beside_small_effects_the_intervals_of_large_ones_are_whole() -> None:
+    """As with the quirks on photographs: two effects of nearly nothing, and two of some points with their intervals."""
+    means, halves = np.array([0.024, 0.002, 0.0, -0.03]), np.array([0.013, 0.001, 0.001, 0.015])
+    table = pd.DataFrame({"name": list("abcd"), "difference": means, "low": means - halves, "high": means + halves,
+                          "shown": True, "n": 10, "singles": [[mean] for mean in means]})  # fmt: skip
+    axis = plots.forest([("Final accuracy", table)]).axes[0]
+    left, right = axis.get_xlim()
+    assert left < -4.5
+    assert right > 3.7
+    assert not {line.get_marker() for line in axis.get_lines()} & {"<", ">"}
+
+
 def test_a_forest_says_how_many_single_seeds_lie_outside() -> None:
     table = differences()
     assert plots.forest([("Final accuracy", table)]).get_supxlabel().endswith("dots: single seeds")

@@ -55,12 +55,16 @@ def in_numbers(row: Any) -> str:
 
 
 def _reach(table: pd.DataFrame) -> tuple[float, float]:
-    """What the axis of a forest shows, in points: every mean, and intervals as far as they are no strays."""
-    means = 100 * table["difference"].to_numpy(dtype=np.float64)
+    """What the axis of a forest shows, in points: every mean, and intervals as far as they are no strays.
+
+    No stray is what leaves the means, with 0, at least a third of the axis.
+    """
+    means = np.append(100 * table["difference"].to_numpy(dtype=np.float64), 0.0)
     ends = 100 * table[["low", "high"]].to_numpy(dtype=np.float64).ravel()
     ends = ends[~np.isnan(ends)]
     least, most = fences(ends)
-    values = np.concatenate([[0.0], means, ends[(ends >= least) & (ends <= most)]])
+    least, most = min(least, means.min() - np.ptp(means)), max(most, means.max() + np.ptp(means))
+    values = np.concatenate([means, ends[(ends >= least) & (ends <= most)]])
     margin = 0.05 * max(float(np.ptp(values)), 0.1)
     return float(values.min()) - margin, float(values.max()) + margin
 

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from alkit.analysis.plots.comparisons import matrix_figure
 from alkit.analysis.plots.curves import MOST_TOGETHER, fences
-from alkit.analysis.plots.style import drawing, height_for, percent_axis, plain, styles
+from alkit.analysis.plots.style import drawing, height_for, in_two_lines, percent_axis, plain, styles
 from alkit.data import ImageSet
 
 
@@ -42,7 +42,7 @@ def query_rows(
     with drawing(rows, columns, width=7.0, height=0.854 * rows + 0.28) as (fig, axes):
         for line, (label, indices) in zip(axes, queries.items(), strict=False):
             draw_images(line, train, np.asarray(indices)[:columns])
-            line[0].set_ylabel(plain(label)[:24], rotation=0, ha="right", va="center", fontsize=7.5)
+            line[0].set_ylabel(in_two_lines(label, 24), rotation=0, ha="right", va="center", fontsize=7.5)
         without_frames(axes)
         fig.suptitle(plain(title))
     return fig

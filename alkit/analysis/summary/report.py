@@ -187,7 +187,8 @@ def selection_or_training(study: StudyFolder) -> None:
     parts = statistics.attribution(study.frame)
     if not len(parts):
         page.say(
-            "Not answered here: that needs finished runs of oo4al, cmam, ranked_margin and random with the same seeds."
+            "Not answered here: it is asked of oo4al, and needs finished runs of oo4al, cmam, ranked_margin and random "
+            "with the same seeds."
         )
         return
     check = float(parts["check"].max())
