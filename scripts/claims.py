@@ -250,7 +250,7 @@ def cells_table(table: pd.DataFrame) -> str:
         spread = "" if row.seeds == 1 else f" ± {100 * row.deviation:.1f}"
         ours = f"{100 * row.ours:.1f}{spread} ({row.seeds})"
         lines.append(f"| `{row.study}` | `{row.method}` | {row.labelled} | {100 * row.published:.1f} | {ours} "
-                     f"| {signed(100 * row.difference)} | {str(row.verdict).split(' (')[0]} |")  # fmt: skip
+                     f"| {signed(100 * row.difference)} | {row.verdict} |")  # fmt: skip
     return "\n".join(lines)
 
 

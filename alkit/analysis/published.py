@@ -210,7 +210,7 @@ def _compared(
         verdict = FEW_SEEDS
     else:
         reach = cell.tolerance + float(stats.t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-        allowed = f"within ±{100 * reach:.1f} points (reading, and 95% interval of our mean; theirs is not counted)"
+        allowed = f"within ±{100 * reach:.1f} points"
         verdict = f"agrees {allowed}" if abs(gap) <= reach else f"differs by {100 * gap:+.1f} points, not {allowed}"
     return _row(cell, label=label, ours=mean, deviation=deviation, seeds=n, difference=gap, reach=reach,
                 protocol=protocol, verdict=verdict)  # fmt: skip

@@ -339,6 +339,16 @@ def test_a_forest_says_how_many_single_seeds_lie_outside() -> None:
     assert plots.forest([("Final accuracy", table)]).get_supxlabel().endswith("dots: single seeds (2 more outside)")
 
 
+def test_names_of_classes_that_lie_on_each_other_are_moved_apart() -> None:
+    points = np.random.default_rng(0).normal(size=(1000, 2))
+    labels, names = np.arange(1000) % 10, ["airplane", "automobile", *(f"class {n}" for n in range(8))]
+    fig = plots.embedding(points, labels, {"random": np.arange(9)}, {"random": "random"}, "pool", names)
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
+    assert len(boxes) == 10
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
 def test_the_win_matrix_has_both_sides_of_every_pair() -> None:
     axis = plots.win_matrix(differences(), ["oo4al", "margin", "random", "vaal"]).axes[0]
     written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axis.texts}

@@ -165,12 +165,10 @@ def embedding(
                          alpha=0.3, linewidth=0)  # fmt: skip
             look = looks[label]
             face, edge = ("white", look.colour) if look.hollow else (look.colour, "black")
-            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=20 if len(chosen) <= 50 else 8,
-                         linewidth=0.6, marker=look.marker, edgecolor=edge, zorder=3)  # fmt: skip
-            for place in np.unique(labels) if 0 < len(names) <= 12 else ():
-                x, y = np.median(points[labels == place], axis=0)
-                axis.text(x, y, plain(names[place])[:14], fontsize=7, ha="center", va="center", zorder=4,
-                          path_effects=[withStroke(linewidth=1.8, foreground="white")])  # fmt: skip
+            axis.scatter(points[chosen, 0], points[chosen, 1], color=face, s=20 if len(chosen) <= 50 else 13,
+                         linewidth=0.4, marker=look.marker, edgecolor=edge, zorder=3)  # fmt: skip
+            if 0 < len(names) <= 12:
+                _name_classes(axis, points, labels, names)
             axis.set_title(plain(f"{label}: {len(chosen)} images"))
             axis.spines[:].set_visible(True)
             axis.spines[:].set_color("#bbbbbb")
@@ -180,6 +178,21 @@ def embedding(
             axis.axis("off")
         fig.suptitle(plain(title))
     return fig
+
+
+def _name_classes(axis: Axes, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], names: Sequence[str]) -> None:
+    """Each class's name where its points (n, 2) are, moved down from the names above it that it would touch."""
+    width, height = np.ptp(points, axis=0) / (38, 15)  # about a letter, and a line, of a panel
+    placed: list[tuple[float, float, int]] = []
+    for x, y, place in sorted(((*np.median(points[labels == place], axis=0), place) for place in np.unique(labels)),
+                              key=lambda one: -one[1]):  # fmt: skip
+        name = plain(names[place])[:14]
+        while any(abs(y - other) < height and abs(x - beside) < width * (len(name) + letters) / 2
+                  for beside, other, letters in placed):  # fmt: skip
+            y -= height / 4
+        placed.append((x, y, len(name)))
+        axis.text(x, y, name, fontsize=7, ha="center", va="center", zorder=4,
+                  path_effects=[withStroke(linewidth=1.8, foreground="white")])  # fmt: skip
 
 
 def asked_on_the_plane(

@@ -14,7 +14,7 @@ from alkit.analysis.summary.calibrated import is_it_calibrated as is_it_calibrat
 from alkit.analysis.summary.cautions import at_the_first_cycle, cautions
 from alkit.analysis.summary.page import MOST_DIAGRAMS, MOST_UNFOLDED, section
 from alkit.analysis.summary.study import BASELINE, StudyFolder
-from alkit.analysis.summary.tables import fixed, whole
+from alkit.analysis.summary.tables import fixed, signed, whole
 from alkit.analysis.summary.verdict import verdict
 from alkit.data import ImageSet
 from alkit.errors.words import counted, every
@@ -320,7 +320,7 @@ def beside_what_was_published(study: StudyFolder) -> None:
         page.say(f"No number published for {study.dataset} is known to this kit.")
         return
     numbers = ("published", "tolerance", "ours", "deviation", "difference", "reach")
-    formats = dict.fromkeys(numbers, fixed(2)) | {"seeds": whole}
+    formats = dict.fromkeys(numbers, fixed(2)) | {"seeds": whole, "difference": signed(2)}
     page.table(study, "published", table, "Published and ours, accuracy in percent", formats,
                only_saved=("source", "protocol", "note", "reach"))  # fmt: skip
     page.table(study, "published_protocols", tables.published_protocols(table),
@@ -328,6 +328,8 @@ def beside_what_was_published(study: StudyFolder) -> None:
     page.explain(
         "What the columns are",
         "*tolerance*: how far the reading of the published number can be off, in points; *deviation*: ours, over "
-        "seeds. There is a *verdict* only where the protocols are the same.",
+        "seeds.",
+        "*verdict*: only where the protocols are the same. Ours *agrees* if it is no farther off than the error of "
+        "reading and half of the 95% interval of our mean together. How much theirs varies is not counted.",
         "*at* is the line of the second table: where the number was published, and in what our runs differ from it.",
     )
