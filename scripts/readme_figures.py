@@ -44,7 +44,8 @@ METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE, GPU_PAGE = (
 PUBLISHED = ROOT / "outputs" / "published"
 ON_A_CARD = ("cifar10_step", "cifar10_first")
 """Studies that were run as docs/gpu.md says, three runs at a time on one card."""
-FOREST = ROOT / "docs" / "quirks_forest.png"
+FORESTS = {"quirks_cifar10": ("cifar10_quirks", "cifar10_pt4al_scaled"), "quirks_forest": ("quirks",)}
+"""Pictures in docs/ of what quirks change, each with the studies that measured it."""
 ROUNDING = 1e-6
 PICTURES = ("cifar10_step", "cifar10_scaled", "cifar10_features", "digits")
 """Studies whose curves stand at the top of the README: the first that is published."""
@@ -161,12 +162,12 @@ def draw(frame: pd.DataFrame, known: pd.DataFrame, path: Path) -> None:
     plt.close(figure)
 
 
-def draw_quirks(folder: Path) -> None:
-    """What each quirk changes: the first picture of that study's summary."""
+def draw_quirks(folders: list[Path], path: Path) -> None:
+    """What each quirk changes in these studies: as the first picture of the summary of one."""
     import matplotlib.pyplot as plt
 
-    figure = quirk_effects.forest(quirk_effects.effects(folder))
-    figure.savefig(FOREST)
+    figure = quirk_effects.forest(pd.concat([quirk_effects.effects(folder) for folder in folders], ignore_index=True))
+    figure.savefig(path)
     plt.close(figure)
 
 
@@ -271,9 +272,10 @@ def main() -> int:
     _, name = picture(frames, own)
     if name is not None:
         draw(frames[name], as_published(own, name), ROOT / "docs" / f"{name}.png")
-    for folder in folders:
-        if folder.name == "quirks":
-            draw_quirks(folder)
+    for picture_of, measured_in in FORESTS.items():
+        found = [folder for folder in folders if folder.name in measured_in]
+        if found:
+            draw_quirks(found, ROOT / "docs" / f"{picture_of}.png")
     print(f"written: {', '.join(str(page.relative_to(ROOT)) for page in stale) or 'nothing'}")
     return 0
 
