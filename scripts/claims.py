@@ -288,6 +288,28 @@ def _off(per_seed: pd.Series) -> str:
     return f"{mean} points ({low} to {high}; {counted(len(per_seed), 'seed')})"
 
 
+_CALIBRATED = ("cifar10_scaled", "cifar10_first", "cifar10_step")
+
+
+def calibration_table(frames: dict[str, pd.DataFrame], names: Sequence[str] = _CALIBRATED) -> str:
+    """Accuracy and calibration at the last number of labels, a row a study and method: mean ± deviation over seeds."""
+    lines = ["| study | method | labels | seeds | accuracy, % | gap, points | ECE | NLL |", "|" + " --- |" * 8]
+    for name in [name for name in names if name in frames]:
+        for label, runs in frames[name].groupby("label"):
+            last = runs.sort_values("cycle").groupby("seed").last()
+            cells = [f"`{name}`", f"`{label}`", f"{int(last['labelled'].max()):,}", str(len(last)),
+                     _spread(100 * last["accuracy"], 1), _spread(100 * last["gap"], 1),
+                     f"{_spread(last['ece'], 3)} ({int(last['bins'].max())} bins)",
+                     _spread(last["nll"], 2)]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else "Not run yet."
+
+
+def _spread(values: pd.Series, digits: int) -> str:
+    """`59.8 ± 2.1`."""
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}".replace("-", "−")
+
+
 _AFTER = ("pt4al", "pt4al.string_sorted_losses")
 
 

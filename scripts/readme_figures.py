@@ -18,6 +18,7 @@ import pandas as pd
 from advice import advice_table
 from claims import (
     along_table,
+    calibration_table,
     cells,
     cells_sentence,
     cells_table,
@@ -242,6 +243,7 @@ def pages(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> dict[Path, str]
             "claims": results_table(frames, PUBLISHED),
             "cells": cells_table(own),
             "whole curves": curves_list(own, frames),
+            "calibration": calibration_table(frames),
             "along": along_table(frames.get("cifar10_pt4al_scaled")),
         },
         GPU_PAGE: {"times": run_times(frames)},

@@ -338,6 +338,17 @@ def test_the_papers_own_numbers_are_counted_and_each_stands_beside_ours(claims: 
     assert "yet" in claims.cells_table(own[:0])
 
 
+def test_calibration_stands_beside_accuracy(claims: Any) -> None:
+    rows = [("oo4al", seed, cycle, 100 * cycle, 0.5 + 0.1 * seed, lean - 0.02 * seed, 0.2, 1.5, 15)
+            for seed in (0, 1) for cycle, lean in ((1, 9.0), (2, -0.1))]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["label", "seed", "cycle", "labelled", "accuracy", "gap", "ece", "nll", "bins"])
+    # of two numbers the deviation is their difference / √2
+    assert claims.calibration_table({"paper": frame}, ["paper", "missing"]).splitlines()[2:] == [
+        "| `paper` | `oo4al` | 200 | 2 | 55.0 ± 7.1 | −11.0 ± 1.4 | 0.200 ± 0.000 (15 bins) | 1.50 ± 0.00 |"
+    ]
+    assert claims.calibration_table({}, ["paper"]) == "Not run yet."
+
+
 def test_a_papers_number_that_two_studies_ran_is_told_by_the_one_with_more_seeds(claims: Any, tmp_path: Path) -> None:
     whole = ROOT / "outputs" / "published" / "cifar10_step"
     part = tmp_path / "three_seeds"
