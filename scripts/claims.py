@@ -158,7 +158,7 @@ def _verdicts(frames: dict[str, pd.DataFrame]) -> list[tuple[Claim, PairedTest |
 def verdicts_sentence(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> str:
     """What stands at the top of the README: how many claims hold, how many do not, and the papers' own numbers."""
     counts = Counter(said for _, _, said in _verdicts(frames))
-    told = f"{counts['holds']} of the tests hold, {counts['does not']} do not, {counts['not shown']} show neither"
+    told = f"{counts['holds']} hold, {counts['does not']} do not, {counts['not shown']} show neither"
     waiting = f", {counts['not run']} were not run yet" if counts["not run"] else ""
     claims = len({claim.says for claim in CLAIMS})
     return (
@@ -168,18 +168,18 @@ def verdicts_sentence(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> str
 
 
 def _met(own: pd.DataFrame) -> str:
-    if not len(own):
-        return "No number of a paper's own table or figure was run as published yet"
     judged = own[own["verdict"] != published.FEW_SEEDS]
-    agree, _, within = published.how_many_agree(judged)
-    curves = judged.groupby(["study", "method"])["seeds"].max()
-    methods = list(dict.fromkeys(judged["method"]))
-    named = ", ".join(f"`{name}`" for name in methods) if len(methods) < 4 else f"{len(methods)} methods"
     few = len(own) - len(judged)
-    rest = f"; {few} more have too few seeds" if few else ""
-    runs = f"{counted(len(curves), 'curve')} of {named}, {counted(int(curves.sum()), 'run')}"
-    told = f"{len(judged)} ({runs}) were run by their protocol: {agree} agree {within}"
-    return f"Of the papers' own numbers {told}{rest}"
+    rest = f"; {few} more {'has' if few == 1 else 'have'} too few seeds" if few else ""
+    if not len(judged):
+        return f"No number of a paper's own table or figure was run as published yet{rest}"
+    agree, of, how_far = published.how_many_agree(judged)
+    methods = list(dict.fromkeys(judged["method"]))
+    named = " and ".join(f"`{name}`" for name in methods) if len(methods) < 3 else f"{len(methods)} methods"
+    runs = counted(int(judged.groupby(["study", "label"])["seeds"].max().sum()), "run")
+    return (
+        f"Of the papers' own numbers {of} were run by their protocol ({named}, {runs}): {agree} agree; {how_far}{rest}"
+    )
 
 
 def claims_table(frames: dict[str, pd.DataFrame]) -> str:
@@ -263,21 +263,24 @@ def curves_list(own: pd.DataFrame, frames: dict[str, pd.DataFrame]) -> str:
     lines: list[str] = []
     off: dict[str, dict[str, pd.Series]] = {}
     judged = own[own["verdict"] != published.FEW_SEEDS]
-    for (study, method), part in judged.groupby(["study", "method"]):
-        theirs = part.assign(labelled=part["labelled"].astype(int)).set_index("labelled")["published"]
-        runs = frames[str(study)].query("method == @method").pivot(index="seed", columns="labelled", values="accuracy")
-        per_seed = off.setdefault(str(study), {})[str(method)] = (runs[theirs.index] - theirs).mean(axis=1)
-        lines.append(f"- `{study}`, `{method}`, {counted(len(theirs), 'number')}: {_off(per_seed)}")
+    for (study, label), part in judged.groupby(["study", "label"]):
+        by = "cycle" if str(part["labelled"].iloc[0]).startswith("cycle") else "labelled"
+        places = part["labelled"].str.split().str[-1].astype(int)  # `1000`, or `cycle 3`
+        theirs = part["published"].set_axis(places)
+        frame = frames[str(study)]
+        runs = frame[frame["label"] == label].pivot(index="seed", columns=by, values="accuracy")
+        per_seed = off.setdefault(str(study), {})[str(label)] = (runs[theirs.index] - theirs).dropna().mean(axis=1)
+        lines.append(f"- `{study}`, `{label}`, {counted(len(theirs), 'number')}: {_off(per_seed)}")
     if not lines:
         return "None was run as it was published yet."
     for study, curves in off.items():
         if len(curves) > 1:
             together = pd.concat(curves.values(), axis=1).dropna().mean(axis=1)
             lines.append(f"- `{study}`, its {len(curves)} curves together: {_off(together)}")
-        for method in curves if "random" in curves else ():
-            if method != "random":
-                lead = (curves[method] - curves["random"]).dropna()
-                lines.append(f"- `{study}`, the lead of `{method}` over `random`: {_off(lead)}")
+        for label in curves if "random" in curves else ():
+            if label != "random":
+                lead = (curves[label] - curves["random"]).dropna()
+                lines.append(f"- `{study}`, the lead of `{label}` over `random`: {_off(lead)}")
     above = [f"{(part['difference'] > 0).sum()} of {len(part)} (`{study}`)" for study, part in judged.groupby("study")]
     return "\n".join([*lines, "", f"Ours is above theirs in {', '.join(above)} numbers."])
 

@@ -26,11 +26,11 @@ class NotReproduced:
 NOT_REPRODUCED = (
     NotReproduced(
         ("OO4AL", "PT4AL"), (),
-        "first labels, the part of the pool that is looked at, batches and weights are drawn by generators that all "
-        "share (OO4AL: seeded with the trial's number, over a pool that is sorted by class where it is unbalanced; "
-        "PT4AL: not seeded)",
+        "what is random comes from one generator of Python (first labels, the part of the pool that is looked at), one "
+        "of torch (weights, batches, crops) and one of numpy (mixing). OO4AL seeds them with the trial's number, and "
+        "its unbalanced pool is sorted by class; PT4AL seeds none",
         "here each purpose has a generator of its own, so that runs go on after a stop and methods of one seed share "
-        "what they can; the draws are as likely, but seed 0 is not theirs",
+        "what they can; the draws are as likely, but seed 0 is not their trial 0",
     ),
     NotReproduced(
         ("OO4AL", "TA-VAAL"), ("ta_vaal",),

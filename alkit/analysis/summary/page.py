@@ -103,8 +103,10 @@ def table(
 
 
 def as_html(shown: pd.DataFrame, caption: str) -> str:
-    """A table of text as HTML; columns of numbers are set to the right."""
-    places = [' class="n"' if _numeric(shown[name]) else "" for name in shown.columns]
+    """A table of text as HTML; columns of numbers are set to the right, and have a true minus."""
+    numbers = [name for name in shown.columns if _numeric(shown[name])]
+    places = [' class="n"' if name in numbers else "" for name in shown.columns]
+    shown = shown.assign(**{name: shown[name].str.replace(r"^-", "−", regex=True) for name in numbers})
 
     def row(kind: str, values: Iterable[Any]) -> str:
         cells = (f"<{kind}{place}>{html.escape(str(v))}</{kind}>" for place, v in zip(places, values, strict=True))

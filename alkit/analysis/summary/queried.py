@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -24,8 +25,8 @@ MOST_MAPS = 12
 """Labels with a map of their own."""
 MOST_LISTED = 3
 """Seeds of which the files are listed."""
-DRAWS = 10
-"""How often two random arms are drawn to know what overlap chance gives."""
+FEWEST_DRAWS, MOST_DRAWS, SURE = 10, 1000, 5e-4
+"""How often two random arms are drawn to know what overlap chance gives: until its standard error is below `SURE`."""
 
 
 def files_bought(study: StudyFolder) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def files_bought(study: StudyFolder) -> pd.DataFrame:
 def class_shares(study: StudyFolder) -> pd.DataFrame:
     """Share of each class (rows) among what each label chose; `pool` where it is known."""
     names, columns = study.class_names, {}
-    for label in study.active:
+    for label in study.choosing:
         part = study.frame[study.frame["label"] == label].sort_values(["path", "cycle"])
         ends = part.groupby("path")["class_counts"].agg(["first", "last"])
         bought = np.zeros(len(names))
@@ -75,10 +76,10 @@ def _pool_counts(study: StudyFolder) -> np.ndarray[Any, Any] | None:
         return np.asarray(full["class_counts"].iloc[0]) if len(full) else None
 
 
-def overlap(study: StudyFolder) -> tuple[pd.DataFrame, float]:
-    """Jaccard overlap of what labels chose, mean over the seeds that both have; and that of chance.
+def overlap(study: StudyFolder) -> tuple[pd.DataFrame, float, list[str]]:
+    """Jaccard overlap of what labels chose, mean over the seeds that both have; that of chance; and for which labels.
 
-    Chance: `by_chance` with the first label's pool, subset and numbers of labels.
+    Chance is `by_chance` for the labels whose numbers of labels and `subset` are the commonest.
     """
     labels = study.same_images
     chosen = {label: {seed: _chosen(cycles, study.first_chosen(label)) for seed, cycles in study.queries(label).items()}
@@ -89,22 +90,26 @@ def overlap(study: StudyFolder) -> tuple[pd.DataFrame, float]:
             seeds = chosen[a].keys() & chosen[b].keys()
             if seeds:
                 matrix.loc[a, b] = np.mean([_jaccard(chosen[a][s], chosen[b][s]) for s in sorted(seeds)])
-    if not labels:
-        return matrix, np.nan
-    runs = study.frame[study.frame["label"] == labels[0]]
-    labelled = sorted(map(int, runs["labelled"].unique()))
-    before = [] if study.first_chosen(labels[0]) > 1 else [0]
-    return matrix, by_chance(int(runs["pool_size"].max()), before + labelled, study.params[labels[0]].get("subset"))
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for label in labels:
+        runs = study.frame[study.frame["label"] == label]
+        before = [] if study.first_chosen(label) > 1 else [0]
+        labelled = (*before, *sorted(map(int, runs["labelled"].unique())))
+        alike.setdefault((int(runs["pool_size"].max()), labelled, study.params[label].get("subset")), []).append(label)
+    if not alike:
+        return matrix, np.nan, []
+    setting, common = max(alike.items(), key=lambda item: len(item[1]))
+    return matrix, by_chance(*setting), common
 
 
-def by_chance(pool: int, labelled: list[int], subset: int | None = None) -> float:
-    """Overlap (Jaccard) of two arms of one seed that choose at random, mean over `DRAWS`.
+def by_chance(pool: int, labelled: Sequence[int], subset: int | None = None) -> float:
+    """Overlap (Jaccard) of two arms of one seed that choose at random, each on its own; the mean of many draws.
 
     They begin with the same `labelled[0]` images and grow to the other numbers of `labelled`. Before each query they
     share the places of its `subset` candidates among their unlabelled images, as `Strategy.candidates` draws them.
     """
-    draw, found = np.random.default_rng(0), []
-    for _ in range(DRAWS):
+    draw, found = np.random.default_rng(0), list[float]()
+    while len(found) < FEWEST_DRAWS or (len(found) < MOST_DRAWS and np.std(found) > SURE * len(found) ** 0.5):
         arms = [np.arange(pool) < labelled[0] for _ in range(2)]
         for few, many in pairwise(labelled):
             places = np.sort(draw.permutation(pool - few)[:subset])

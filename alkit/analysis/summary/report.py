@@ -17,7 +17,7 @@ from alkit.analysis.summary.study import BASELINE, StudyFolder
 from alkit.analysis.summary.tables import fixed, signed, whole
 from alkit.analysis.summary.verdict import verdict
 from alkit.data import ImageSet
-from alkit.errors.words import counted, every
+from alkit.errors.words import counted, every, listed
 from alkit.methods import METHODS
 
 
@@ -214,9 +214,12 @@ def what_was_asked_for(study: StudyFolder, cycle: int = 2) -> None:
     section(_classes)(study)
     if not len(study.frame):
         return
-    if not any(study.queries(label) for label in study.active):
-        page.say("What was bought is not shown image by image: the runs' queries.npz are not in this folder.")
+    if not any(study.queries(label) for label in study.choosing):
+        page.say(
+            "What was bought is not shown image by image: the runs' queries.npz are not in this folder, or damaged."
+        )
         return
+    cycle = min(cycle, int(study.frame["cycle"].max()))
     section(_overlap)(study)
     section(partial(_of_images, cycle=cycle))(study)
 
@@ -237,7 +240,7 @@ def _classes(study: StudyFolder) -> None:
     if not shares.shape[1] or list(shares.columns) == ["pool"]:
         page.say("Nothing was bought after the first labels.")
         return
-    rows = [METHODS.get(study.methods[label]) for label in study.active]
+    rows = [METHODS.get(study.methods[label]) for label in study.choosing]
     if sum(row is not None and row.strategy == "random" for row in rows) > 1:
         page.say("Methods that draw at random draw the same images for the same seed, so what tells them apart is the "
                  "training alone.")  # fmt: skip
@@ -248,7 +251,7 @@ def _classes(study: StudyFolder) -> None:
 
 
 def _overlap(study: StudyFolder) -> None:
-    matrix, chance = queried.overlap(study)
+    matrix, chance, common = queried.overlap(study)
     if len(matrix) < 2:
         return
     page.heading("Do the methods ask for the same images?")
@@ -256,8 +259,10 @@ def _overlap(study: StudyFolder) -> None:
     page.table(study, "overlap", matrix.reset_index(), "As a table: images in common over images in either, same seed",
                dict.fromkeys(map(str, matrix.columns), fixed(3)), folded=True)  # fmt: skip
     page.say(
-        f"Mean over the seeds that both have. Two methods that choose at random would overlap by about {chance:.3f}; "
-        "of one seed, both choose from the same part of the pool where not all of it is looked at."
+        f"Mean over the seeds that both have. Two that choose at random, each on its own, would overlap by about "
+        f"{chance:.3f}"
+        + ("." if len(common) == len(matrix) else f" if they buy as many images as {listed(common)}.")
+        + " Methods whose rule is random share their draws: they overlap by 1."
     )
 
 

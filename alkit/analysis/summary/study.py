@@ -64,9 +64,15 @@ class StudyFolder:
 
     @cached_property
     def active(self) -> list[str]:
-        """Labels of more than one cycle: those that select anything."""
+        """Labels of more than one cycle: those that have a curve."""
         cycles = self.frame.groupby("label")["cycle"].max()
         return [label for label in self.labels if cycles[label] > 1]
+
+    @cached_property
+    def choosing(self) -> list[str]:
+        """Labels whose method chose images: after its first labels, or from no labels."""
+        return [label for label in self.labels if label in self.active
+                or (self.first_chosen(label) == 1 and self.methods[label] != "whole_dataset")]  # fmt: skip
 
     @cached_property
     def first_records(self) -> dict[str, dict[str, Any]]:
@@ -178,14 +184,14 @@ class StudyFolder:
 
     @cached_property
     def same_images(self) -> list[str]:
-        """Active labels whose indices mean the same images as those of `images`."""
+        """Labels that chose images whose indices mean the same images as those of `images`."""
         if not self.labels:
             return []
         first = self.params[self.labels[0]]
         groups = records.image_groups(self.frame, "train_images")
         return [
             label
-            for label in self.active
+            for label in self.choosing
             if same_data(self.params[label], first) and groups[label] == groups[self.labels[0]]
         ]
 

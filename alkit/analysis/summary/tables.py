@@ -22,12 +22,12 @@ Format = Callable[[Any], str]
 
 def fixed(digits: int) -> Format:
     """Numbers with so many digits after the point; nothing for what is not known."""
-    return lambda value: "" if pd.isna(value) else f"{float(value):.{digits}f}".replace("-", "−")
+    return lambda value: "" if pd.isna(value) else f"{float(value):.{digits}f}"
 
 
 def signed(digits: int) -> Format:
     """As `fixed`, with the sign of what may be on either side of 0."""
-    return lambda value: "" if pd.isna(value) else f"{float(value):+.{digits}f}".replace("-", "−")
+    return lambda value: "" if pd.isna(value) else f"{float(value):+.{digits}f}"
 
 
 def whole(value: Any) -> str:

@@ -45,8 +45,8 @@ def _as_published(study: StudyFolder) -> list[str]:
     if study.dataset not in set(published.load()["dataset"]):
         return []
     compared = published.compare(study.frame, study.params, study.dataset, study.image_records)
-    agree, of, within = published.how_many_agree(compared)
-    told = f"{agree or 'None'} of {counted(of, 'number')} run by the paper's protocol agree with its own {within}."
+    agree, of, how_far = published.how_many_agree(compared)
+    told = f"{agree or 'None'} of {counted(of, 'number')} run by the paper's protocol agree with its own; {how_far}."
     return [told] if of else []
 
 
