@@ -131,14 +131,33 @@ def test_published_curves_of_several_sources_are_told_apart(frame: pd.DataFrame)
     assert looks["oo4al, published: B"][1] != looks["oo4al, published: A"][1]
 
 
+def test_sources_of_one_beginning_are_named_whole_and_many_look_different(frame: pd.DataFrame) -> None:
+    sources = ["A, issue 11 (authors)", "A, issue 11 (a user)", *(f"{name}, figure" for name in "BCDEFG")]
+    cells = pd.DataFrame({"method": "oo4al", "source": sources, "labelled": 20, "accuracy": 0.5})
+    lines = [line for line in plots.curves(frame, published=cells).axes[0].get_lines()
+             if "published" in str(line.get_label())]  # fmt: skip
+    assert [line.get_label() for line in lines][:3] == [
+        "oo4al, published: A, issue 11 (authors)", "oo4al, published: A, issue 11 (a user)", "oo4al, published: B",
+    ]  # fmt: skip
+    assert len({line.get_marker() for line in lines}) == 8
+
+
 def test_counts_over_neighbouring_bars_do_not_touch() -> None:
-    confidence = np.repeat((np.arange(15) + 0.5) / 15, [0, 0, 0, 130, 145, 461, 918, 2100, *[900] * 6, 30_000])
-    one = {"confidence": confidence[None], "correct": np.ones((1, len(confidence)), dtype=bool)}
-    fig = plots.reliability_by_cycle({"a": one, "b": one}, [1])
-    fig.canvas.draw()
-    boxes = [text.get_window_extent() for text in fig.axes[2].texts]
-    assert len(boxes) == 12
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    draw = np.random.default_rng(0)
+    histograms = [
+        [0, 0, 0, 130, 145, 461, 918, 2100, *[900] * 6, 30_000],
+        [0, 0, 303, 568, 622, 686, *[990] * 9],
+        *(np.sort(draw.integers(100, 999, 15)) for _ in range(4)),
+        draw.integers(100, 30_000, 15),
+    ]
+    for counts in histograms:
+        confidence = np.repeat((np.arange(15) + 0.5) / 15, counts)
+        one = {"confidence": confidence[None], "correct": np.ones((1, len(confidence)), dtype=bool)}
+        fig = plots.reliability_by_cycle({"a": one, "b": one}, [1])
+        fig.canvas.draw()
+        boxes = [text.get_window_extent() for text in fig.axes[2].texts]
+        assert len(boxes) == np.count_nonzero(counts)
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), counts
 
 
 @pytest.mark.parametrize("metric", ["nll", "ece", "oe", "brier"])
@@ -340,13 +359,17 @@ def test_a_forest_says_how_many_single_seeds_lie_outside() -> None:
 
 
 def test_names_of_classes_that_lie_on_each_other_are_moved_apart() -> None:
-    points = np.random.default_rng(0).normal(size=(1000, 2))
-    labels, names = np.arange(1000) % 10, ["airplane", "automobile", *(f"class {n}" for n in range(8))]
-    fig = plots.embedding(points, labels, {"random": np.arange(9)}, {"random": "random"}, "pool", names)
-    fig.canvas.draw()
-    boxes = [text.get_window_extent() for text in fig.axes[0].texts]
-    assert len(boxes) == 10
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    around = np.random.default_rng(0).normal(size=(1200, 2))
+    clouds = {"wide": around, "flat": around * [1, 0], "one point": around * 0, "below": np.vstack([around, [0, 30]])}
+    names = ["airplane", "automobile", *(f"a long class {n}"[:14] for n in range(10))]
+    for name, points in clouds.items():
+        labels = np.arange(len(points)) % 12
+        fig = plots.embedding(points, labels, {"random": np.arange(9)}, {"random": "random"}, "pool", names)
+        fig.canvas.draw()
+        panel, boxes = fig.axes[0].bbox, [text.get_window_extent() for text in fig.axes[0].texts]
+        assert len(boxes) == 12
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), name
+        assert all(panel.y0 <= box.y0 and box.y1 <= panel.y1 for box in boxes), name
 
 
 def test_the_win_matrix_has_both_sides_of_every_pair() -> None:

@@ -49,9 +49,8 @@ def forest(panels: Sequence[tuple[str, pd.DataFrame]], note: str = "", width: fl
 
 def in_numbers(row: Any) -> str:
     """`+6.2 (−0.4 to 12.8)`, in points."""
-    if np.isnan(row["low"]):
-        return f"{100 * row['difference']:+.1f}".replace("-", "−")
-    return f"{100 * row['difference']:+.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})".replace("-", "−")
+    mean, low, high = (round(100 * row[name], 1) + 0.0 for name in ("difference", "low", "high"))  # no −0.0
+    return (f"{mean:+.1f}" if np.isnan(low) else f"{mean:+.1f} ({low:.1f} to {high:.1f})").replace("-", "−")
 
 
 def _reach(table: pd.DataFrame) -> tuple[float, float]:

@@ -70,8 +70,8 @@ def curves(
     `frame` is what `records.load_runs` gave; the legend has its labels in the order of its rows. Of more than
     `MOST_TOGETHER` labels each has a panel, the others grey behind it and dashed the label that `beside` names for it
     (`random`, if it names none). Runs on the whole pool are a horizontal line above the others' curves; labels that all
-    have one number of images are rows of points. `published` has the columns `method`, `labelled` and `accuracy`, and
-    is drawn dashed in its method's colour.
+    have one number of images are rows of points. `published` has the columns `method`, `source`, `labelled` and
+    `accuracy`, and is drawn dashed in its method's colour.
     """
     table = summarise(frame, metric)
     known = published if published is not None and metric == "accuracy" else pd.DataFrame(columns=["labelled"])
@@ -352,18 +352,25 @@ def interval_note(seeds: Sequence[int]) -> str:
     return f"{student};\n{two} where there are two" if len(kinds) > 1 else two if kinds == {2} else student
 
 
-SOURCES = (((2, 2), "_"), ((1, 1.2), "x"), ((5, 1.5, 1, 1.5), "+"), ((3, 1), "1"))
+SOURCES = (((2, 2), "_"), ((1, 1.2), "x"), ((5, 1.5, 1, 1.5), "+"), ((3, 1), "1"), ((6, 2), "2"), ((1, 3), "3"),
+           ((4, 1, 1, 1, 1, 1), "4"), ((8, 1.5), "|"))  # fmt: skip
 """Dashes and marker of each source of published numbers, in the order of their first number."""
 
 
 def draw_published(axis: Axes, published: pd.DataFrame, drawn: Mapping[str, Style]) -> None:
-    """Published curves in their method's colour and their source's dashes, within the study's range of labels."""
+    """Published curves in their method's colour and their source's dashes, within the study's range of labels.
+
+    A source is named up to its first comma, where that tells it from the others.
+    """
     left, right = axis.get_xlim()
     known = published[published["labelled"].between(left, right) & published["method"].isin(list(drawn))]
-    looks = dict(zip(known["source"].unique(), SOURCES * len(known), strict=False))
-    for (name, source), cells in known.groupby(["method", "source"], sort=False):
-        part, (dashes, marker) = cells.sort_values("labelled"), looks[source]
+    sources = [str(source) for source in known["source"].unique()]
+    short = [source.split(",")[0] for source in sources]
+    names = {full: brief if short.count(brief) == 1 else full for full, brief in zip(sources, short, strict=True)}
+    looks = dict(zip(sources, SOURCES * len(sources), strict=False))
+    for (method, source), cells in known.groupby(["method", "source"], sort=False):
+        part, (dashes, marker) = cells.sort_values("labelled"), looks[str(source)]
         axis.plot(
-            part["labelled"], part["accuracy"], color=drawn[str(name)].colour, linestyle=(0, dashes), linewidth=0.9,
-            marker=marker, markersize=5, zorder=2, label=plain(f"{name}, published: {str(source).split(',')[0]}"),
+            part["labelled"], part["accuracy"], color=drawn[str(method)].colour, linestyle=(0, dashes), linewidth=0.9,
+            marker=marker, markersize=5, zorder=2, label=plain(f"{method}, published: {names[str(source)]}"),
         )  # fmt: skip

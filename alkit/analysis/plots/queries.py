@@ -181,15 +181,17 @@ def embedding(
 
 
 def _name_classes(axis: Axes, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], names: Sequence[str]) -> None:
-    """Each class's name where its points (n, 2) are, moved down from the names above it that it would touch."""
-    width, height = np.ptp(points, axis=0) / (38, 15)  # about a letter, and a line, of a panel
+    """Each class's name where its points (n, 2) are, moved up or down, within the panel, from names it would touch."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    letter, line = (right - left) / 38, (top - bottom) / 16  # a letter's width and a line's height in such a panel
+    free = np.arange(bottom + line / 2, top - line / 2, line / 4)
     placed: list[tuple[float, float, int]] = []
-    for x, y, place in sorted(((*np.median(points[labels == place], axis=0), place) for place in np.unique(labels)),
-                              key=lambda one: -one[1]):  # fmt: skip
+    for place in np.unique(labels):
         name = plain(names[place])[:14]
-        while any(abs(y - other) < height and abs(x - beside) < width * (len(name) + letters) / 2
-                  for beside, other, letters in placed):  # fmt: skip
-            y -= height / 4
+        x, y = np.nan_to_num(np.median(points[labels == place], axis=0))
+        beside = [other for at, other, letters in placed if abs(x - at) < letter * (len(name) + letters) / 2]
+        open_ = [spot for spot in (y, *free) if all(abs(spot - other) >= line for other in beside)] or [y]
+        y = min(open_, key=lambda spot: abs(spot - y))
         placed.append((x, y, len(name)))
         axis.text(x, y, name, fontsize=7, ha="center", va="center", zorder=4,
                   path_effects=[withStroke(linewidth=1.8, foreground="white")])  # fmt: skip

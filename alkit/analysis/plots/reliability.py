@@ -62,14 +62,22 @@ def draw_confidence(axis: Axes, confidence: Array, bins: int = BINS, counts: boo
     if counts:
         heights = np.asarray(found)
         axis.set_ylim(0, 1.35 * max(1.0, float(heights.max())))
-        raised = False
-        for place, count in enumerate(heights):
-            before, near = heights[max(0, place - 1)], 0.15 * heights.max()
-            long = place > 0 and min(len(briefly(int(n))) for n in (before, count)) > 2
-            raised = long and not raised and abs(count - before) < near  # else it would touch the one before
-            if count:
-                axis.annotate(briefly(int(count)), (edges[place] + 0.5 / bins, count), (0, 8 if raised else 0.5),
-                              textcoords="offset points", ha="center", va="bottom", fontsize=SMALL)  # fmt: skip
+        _number(axis, edges, heights)
+
+
+def _number(axis: Axes, edges: Array, heights: Array) -> None:
+    """Each bar's count above it, a line higher where it would touch the count of the bar before."""
+    points = 40 / axis.get_ylim()[1]  # a histogram under a diagram is about 40 points high
+    before, high = "", 0.0
+    for left, width, count in zip(edges, np.diff(edges), heights, strict=False):
+        text = briefly(int(count)) if count else ""
+        level = count * points + 0.5
+        if len(before) + len(text) > 4 and before and abs(level - high) < 8:
+            level = high + 8
+        if text:
+            axis.annotate(text, (left + width / 2, count), (0, level - count * points), ha="center", va="bottom",
+                          textcoords="offset points", fontsize=SMALL)  # fmt: skip
+        before, high = text, level
 
 
 def briefly(count: int) -> str:
