@@ -126,7 +126,9 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_predictions(run: str | Path) -> dict[str, np.ndarray]:
-    """`predictions.npz` of a run's folder: `confidence`, `correct`, … (cycles, n), `labels` (n,), `logits_last`."""
+    """`predictions.npz` of a run's folder: `confidence`, `correct`, … (cycles, n), `labels` (n,), `logits_last`.
+
+    The logits (n, C) are those of the last cycle, less the largest of their row."""
     path = Path(run) / "predictions.npz"
     arrays = read_arrays(path)
     for name in ("confidence", "correct"):

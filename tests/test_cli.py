@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[dict[str, object] | str, str]] = {
     "a file that is no YAML": ("budget: [1\n", "does not parse at line 2, column 1: expected ',' or ']'"),
     "a list": ("- random\n", "expected parameters as 'key: value' lines"),
     "a name that leaves the study": ({"study": "../x"}, "study: expected letters, digits and _ . + -"),
-    "a device that is none": ({"device": "gpu"}, "device: expected auto, cpu, mps, cuda or cuda:NUMBER, not 'gpu'"),
+    "a device that is none": ({"device": "gpu"}, "device: expected auto, cpu, cuda or cuda:NUMBER, not 'gpu'"),
     "a label that leaves the study": ({"variants": {"../../x": {"method": "random"}}}, "variants.../../x"),
     "a label that a shell obeys": ({"variants": {"$(touch x)": {"method": "random"}}}, "variants.$(touch x)"),
     "a label with a line end": ({"variants": {"a\nb": {"method": "random"}}}, "variants.a\\nb"),

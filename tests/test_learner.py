@@ -149,6 +149,9 @@ def test_a_record_that_is_no_record_is_named(tiny: Make, tmp_path: Path) -> None
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"result\.json: not a record of alkit"):
         run(tiny(), tmp_path)
+    (tmp_path / "folder" / "result.json").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"result\.json: not a record of alkit"):
+        run(tiny(), tmp_path / "folder")
 
 
 def test_two_processes_cannot_run_in_one_folder(tiny: Make, tmp_path: Path) -> None:

@@ -203,11 +203,11 @@ class _Images:
 
     def __call__(self, experiment: Experiment) -> ImageSet:
         key = json.dumps([experiment.data_root, experiment.data_options(), experiment.quirk("bgr_images"),
-                          experiment.quirk("imbalance_step")])  # fmt: skip
+                          experiment.quirk("imbalance_step"), experiment.features, experiment.on_features])  # fmt: skip
         if key not in self._sets:
             test = load_for(experiment)[1]
             digest(test)  # before it goes to the device
-            self._sets[key] = test.to(self.device)
+            self._sets[key] = (test.on_features() if experiment.on_features else test).to(self.device)
         return self._sets[key]
 
 

@@ -37,14 +37,13 @@ def _plain(value: object) -> object:
 Real = Annotated[float, BeforeValidator(_numeral), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
+Width = Annotated[Real, Field(ge=1e-6)]  # its square is divided by
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-NAME, DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$", r"^(auto|cpu|mps|cuda(:\d+)?)$"
-IN_WORDS = {
-    NAME: "letters, digits and _ . + - (first a letter or digit; at most 100)",
-    DEVICE: "auto, cpu, mps, cuda or cuda:NUMBER",
-}
+NAME, DEVICE = r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}$", r"^(auto|cpu|cuda(:\d+)?)$"
+IN_WORDS = {NAME: "letters, digits and _ . + - (first a letter or digit; at most 100)",
+            DEVICE: "auto, cpu, cuda or cuda:NUMBER"}  # fmt: skip
 Name = Annotated[str, Field(pattern=NAME)]
 Device = Annotated[str, Field(pattern=DEVICE)]
 
@@ -195,7 +194,7 @@ class Experiment(Checked):
     typiclust_neighbours: Count = 20
     typiclust_max_clusters: Count = 500
     probcover_purity: Fraction = Field(0.95, description="ball purity that chooses ProbCover's radius (also DCoM's)")
-    herding_delta: Positive = Field(1.0, description="width of MaxHerding's kernel, on features of length 1")
+    herding_delta: Width = Field(1.0, description="width of MaxHerding's kernel, on features of length 1")
     tcm_switch: Count = Field(3, description="queries by TypiClust before TCM goes over to margin")
     dropquery_passes: Count = Field(3, description="passes of the last layer under dropout")
     dropquery_dropout: Annotated[Real, Field(gt=0, lt=1)] = Field(0.75, description="part of the features dropped")
@@ -203,7 +202,7 @@ class Experiment(Checked):
     bait_form: Literal["binary", "full"] = Field(
         "binary", description="full: all classes, for small classes × features"
     )
-    bait_ridge: Positive = 1.0
+    bait_ridge: Width = 1.0
     pretext: Literal["rotation", "colorization", "jigsaw", "simsiam"] = "rotation"
     pretext_epochs: Count = 15
     pretext_batch_size: Count = 256
@@ -348,9 +347,9 @@ class Experiment(Checked):
         """Labels bought each cycle: the budget, or 1000 under the quirk `hsamp_fixed_quota`."""
         return 1000 if self.quirk("hsamp_fixed_quota") else self.budget
 
-    def labels_needed(self, pool_size: int) -> int:
-        """Labels of the last cycle, given the number of images that can be labelled."""
-        return pool_size if self.row.whole_pool else self.first_count + (self.cycle_count - 1) * self.budget
+    def labels_needed(self, pool_size: int, each: int | None = None) -> int:
+        """Labels of the last cycle of a pool of `pool_size` images; each cycle buys `each`, by default the budget."""
+        return pool_size if self.row.whole_pool else self.first_count + (self.cycle_count - 1) * (each or self.budget)
 
     def check_pool(self, pool_size: int, num_classes: int) -> None:
         """Refuse a first labelled set or budget that `pool_size` images of `num_classes` classes cannot give."""
@@ -364,13 +363,13 @@ class Experiment(Checked):
                 f"initial: {self.initial} images leave a class missing; "
                 f"initial_balanced needs at least one of each of {num_classes} classes"
             )
-        needed = min(self.labels_needed(available), available)
+        needed = min(self.labels_needed(available, self.quota), available)
         if self.epoch_images is not None and self.epoch_images < needed:
             raise ConfigError(
                 f"epoch_images: {self.epoch_images} draws would leave out some of the last cycle's {needed} labelled "
                 f"images; expected at least {needed}, or null"
             )
-        if self.budget > available:
+        if self.budget > available and (self.cycle_count > 1 or not self.initial):
             raise ConfigError(f"budget: {self.budget} is larger than the pool of {available} images")
         if self.labels_needed(available) > available:
             raise ConfigError(

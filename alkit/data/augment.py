@@ -87,7 +87,7 @@ def crop_boxes(width: int, height: int, draws: Tensor) -> tuple[Tensor, Tensor, 
     torchvision's rule: of k tries of area and aspect the first that fits, at a place drawn; where none fits the largest
     centred box within the aspects. `crop.crop_box` is the same for one image.
     """
-    numbers = draws.double() if draws.device.type != "mps" else draws
+    numbers = draws.double()
     area = (AREA[0] + (AREA[1] - AREA[0]) * numbers[:, 3::2]) * (width * height)
     aspect = torch.exp((2 * numbers[:, 4::2] - 1) * math.log(ASPECT))
     across, down = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()

@@ -270,8 +270,9 @@ def prepare(train: ImageSet, test: ImageSet, options: dict[str, Any]) -> tuple[I
             "labels_changed": int((labels != train.labels.numpy()).sum()),
         }
         train = replace(train, labels=torch.from_numpy(labels))
-    for kept in test_steps(test.class_counts.tolist(), options)[1:]:
-        test = test.select(torch.from_numpy(imbalance.choose(test.labels.numpy(), kept, seed, "test")))
+    held = test_steps(test.class_counts.tolist(), options)[-1]  # in one draw: a second would repeat its random numbers
+    if held != test.class_counts.tolist():
+        test = test.select(torch.from_numpy(imbalance.choose(test.labels.numpy(), held, seed, "test")))
     check_both(train.name, len(train), len(test))
     return replace(train, notes=notes), test
 

@@ -50,8 +50,6 @@ def _device() -> str:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return f"{len(names)} × CUDA: {names[0]}, {memory:.0f} GiB, torch for CUDA {torch.version.cuda}; {threads}"
-    if torch.backends.mps.is_available():
-        return f"Apple MPS; {threads}"
     return f"CPU, {platform.processor() or platform.machine()}; {threads}; no GPU that torch can use"
 
 

@@ -65,7 +65,7 @@ class RunFolder:
             self._refuse_other_images(result.get("images"))
             self._refuse_other_first(result["cycles"][0].get("query_sha256"))
             result["cycles"][-1]["cycle"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise CheckpointError(f"{self.path / 'result.json'}: not a record of alkit") from None
         with suppress(OSError):  # of a run that was killed just after its record was there
             remove_checkpoints(self._checkpoint)

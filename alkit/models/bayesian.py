@@ -245,6 +245,10 @@ def check(experiment: Experiment, image_shape: tuple[int, int, int]) -> None:
     if min(image_shape[1:]) < 8:
         size = "×".join(map(str, image_shape[1:]))
         raise ConfigError(f"model: '{name}' needs images of at least 8×8 pixels, not {size}")
+    if experiment.row.calibrated:
+        raise ConfigError(
+            f"model: '{name}' has no one temperature for its samples; '{experiment.method}' needs another"
+        )
     if name == "radial_cnn" and experiment.row.objective not in ("cross_entropy", "weighted"):
         raise ConfigError(f"model: '{name}' trains on its ELBO, which method '{experiment.method}' does not have")
 

@@ -93,6 +93,11 @@ def is_random(model: nn.Module) -> bool:
     return any(isinstance(module, Stochastic) and getattr(module, "p", 1.0) > 0 for module in model.modules())
 
 
+def masks_each_image(model: nn.Module) -> bool:
+    """Whether a posterior sample of `model` has a mask of its own for each image, so that batches decide the masks."""
+    return any(type(module) is Dropout and module.p > 0 for module in model.modules())
+
+
 def set_generator(model: nn.Module, generator: torch.Generator | None) -> None:
     """Have every random layer of `model` draw from `generator`, one on the model's device."""
     for module in model.modules():

@@ -23,7 +23,7 @@ _held: dict[str, int] = {}  # locks live as long as the process: the system free
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; for `auto` a free CUDA device, then Apple's, then the CPU.
+    """The device called `name`; for `auto` a free CUDA device, else the CPU: Apple's GPUs lack float64.
 
     A free device is one whose lock file no other run holds, so runs started side by side spread over the GPUs, and
     with `RUNS_PER_GPU` in the environment over so many places on each; when all are taken the first is shared.
@@ -32,12 +32,10 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", _claim(torch.cuda.device_count()))
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cpu")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device: '{name}' is not there ({torch.cuda.device_count()} CUDA devices found)")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("device: 'mps' is not there")
     return device
 
 

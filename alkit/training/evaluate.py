@@ -51,6 +51,11 @@ def augmented(train: ImageSet, indices: Tensor, kind: str, seed: int, cycle: int
     return replace(train, pixels=TensorPixels(images), labels=train.labels[chosen])
 
 
+def halved(logits: Tensor) -> Tensor:
+    """Logits (n, C) less the largest of their row, in float16: so they are finite, and exact where they matter."""
+    return (logits - logits.amax(1, keepdim=True)).clamp(min=torch.finfo(torch.float16).min).half()
+
+
 def evaluate_cycle(
     experiment: Experiment, network: Network, test: ImageSet, cycle: int, temperature: float
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -90,6 +95,6 @@ def evaluate_cycle(
         "correct": correct,
         "predicted": predicted.to(torch.int16),
         "log_prob_true": logits.log_softmax(1).gather(1, labels[:, None])[:, 0].float(),
-        "logits_last": logits.half(),
+        "logits_last": halved(logits),
     }
     return measures, predictions

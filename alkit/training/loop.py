@@ -226,7 +226,7 @@ def _light(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.
 
 # --- passing images through a trained network ------------------------------------------------------------------------
 
-_MEMORY = {"cpu": 128 * 2**20, "cuda": 4 * 2**30, "mps": 512 * 2**20}
+_MEMORY = {"cpu": 128 * 2**20, "cuda": 4 * 2**30}
 
 
 def evaluation_batch(experiment: Experiment | None, data: ImageSet, width: int = 64) -> int:
@@ -235,7 +235,7 @@ def evaluation_batch(experiment: Experiment | None, data: ImageSet, width: int =
         return experiment.eval_batch_size
     _, height, wide = data.shape
     one = 8 * 4 * width * height * wide
-    return max(16, min(4096, _MEMORY.get(data.device.type, 2**27) // one))
+    return max(16, min(4096, _MEMORY[data.device.type] // one))
 
 
 @torch.no_grad()

@@ -112,7 +112,9 @@ class ModelPool(Pool):
         self.network.eval()
 
         def predicted(images: Tensor) -> tuple[Tensor]:
-            return (module(backbone.stages(images)[2]),)  # type: ignore[operator]
+            stages = backbone.stages(images)[2]  # type: ignore[operator]
+            with torch.autocast(images.device.type, enabled=False):  # of bfloat16 most tie, and rank by position
+                return (module([stage.float() for stage in stages]),)
 
         return forward_all(predicted, self.data, indices, self.experiment)[0]
 
@@ -130,13 +132,18 @@ class ModelPool(Pool):
         return posterior_log_probs(self.network.backbone, self.data, self.candidates, self.experiment, source)
 
 
+MASKED = 256
+"""Images a forward pass where each has a mask of its own, which no size of a batch and no memory must decide."""
+
+
 def posterior_log_probs(
     backbone: Any, data: ImageSet, indices: Tensor | None, experiment: Experiment, source: torch.Generator
 ) -> Tensor:
     """Log-probabilities (S, n, C) under `posterior_samples` samples of the model's posterior."""
-    from alkit.models.dropout import sampling
+    from alkit.models.dropout import masks_each_image, sampling
 
     count = experiment.posterior_samples
+    batch = MASKED if masks_each_image(backbone) else None
     backbone.eval()
     head_only = isinstance(backbone, (ResNet, Head))
     if head_only:  # only its last layer is random: the features are computed once
@@ -146,7 +153,7 @@ def posterior_log_probs(
         with sampling(backbone, source), torch.no_grad():
             if head_only:
                 return backbone.classify(embedded).float()  # type: ignore[no-any-return]
-            return predict(backbone, data, indices, experiment)
+            return predict(backbone, data, indices, experiment, batch)
 
     first = sample().log_softmax(1)
     result = torch.empty(count, *first.shape, device=first.device)

@@ -22,6 +22,7 @@ from alkit.analysis import evaluation
 from alkit.analysis.evaluation import as_text, evaluate
 from alkit.calibration import calibration_errors
 from alkit.cli import main
+from alkit.data import load_dataset
 from alkit.errors import AlkitError, CheckpointError, ConfigError
 from alkit.models import resnet10, resnet18
 from alkit.records import MEASURES, read_run
@@ -98,6 +99,18 @@ def test_without_a_record_the_weights_tell_the_network(tiny: Make, tmp_path: Pat
     for measure in MEASURES:
         assert found[measure].to_numpy() == pytest.approx([cycle[measure] for cycle in record], abs=1e-6)
     assert found["labelled"].isna().all()
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp"])
+def test_a_run_on_features_is_measured_on_features(model: str, tiny: Make, tmp_path: Path) -> None:
+    train, test = load_dataset("digits")
+    for split, images in (("train", train), ("test", test)):
+        np.save(tmp_path / f"f_{split}.npy", images.images.flatten(1).numpy().astype(np.float32) / 16)
+    experiment = tiny(features=str(tmp_path / "f_train.npy"), model=model, keep_models=True)
+    record = list(ActiveLearner(experiment, tmp_path / "run"))
+    found = evaluate(tmp_path / "run" / "models" / "*.pth", "digits").frame
+    for measure in MEASURES:
+        assert found[measure].to_numpy() == pytest.approx([cycle[measure] for cycle in record], abs=1e-6)
 
 
 def test_a_run_on_other_images_is_not_evaluated_as_if_it_were_on_these(tiny: Make, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from alkit.data import (
     torchvision_sets,
 )
 from alkit.data.imageset import channel_statistics
+from alkit.data.registry import prepare, set_options
 from alkit.data.synthetic import moon_points, render, two_moons
 from alkit.data.torchvision_sets import read_idx
 from alkit.errors import ConfigError, DataError
@@ -369,6 +370,19 @@ def test_the_pool_is_a_stratified_part_and_the_test_set_its_own() -> None:
     assert all(known[image.numpy().tobytes()] == label for image, label in zip(clean.images, clean.labels, strict=True))
     assert set(full.notes) == {"verified"}
     assert len(full_test) == 360
+
+
+def test_an_unbalanced_and_smaller_test_set_is_drawn_uniformly() -> None:
+    images = from_arrays("one", np.arange(100, dtype=np.uint8)[:, None, None, None], np.zeros(100, int), ["a"])
+    wanted = {"test_class_balance": [0.5], "test_size": 10}
+    options = set_options(Experiment(**wanted))[1]
+    kept = np.zeros(100)
+    for seed in range(1000):
+        _, test = prepare(images, images, options | {"dataset_seed": seed})
+        kept[test.images[:, 0, 0, 0].numpy()] += 1
+    assert kept.sum() == 10_000
+    spread = (1000 * 0.1 * 0.9) ** 0.5  # of a binomial count: five of them are never seen
+    assert np.abs(kept - 100).max() < 5 * spread
 
 
 def test_the_test_set_is_unbalanced_by_a_profile_of_its_own() -> None:

@@ -363,6 +363,18 @@ def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path: Path, monkeypa
     assert load_features(tmp_path / "parts.npz").about["pretext_epochs"] == 6
 
 
+def test_numbers_too_large_for_how_a_file_keeps_them_make_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from alkit.training.encoders.pixels import PixelEncoder
+
+    embed = PixelEncoder.embed
+    monkeypatch.setattr(PixelEncoder, "embed", lambda self, images: 1e5 * embed(self, images) + 1e5)
+    assert command(tmp_path, "--encoder", "pixels") == 2
+    assert "gives numbers that are not finite in float16, from image 0 on" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.npz"))
+
+
 def test_a_network_of_torchvision_gives_the_input_of_its_last_layer(tmp_path: Path) -> None:
     from torchvision import models
 

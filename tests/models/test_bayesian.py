@@ -23,7 +23,7 @@ from alkit.models.bayesian import (
     radial_cnn,
     set_generator,
 )
-from alkit.models.dropout import ConsistentDropout, Dropout
+from alkit.models.dropout import ConsistentDropout, Dropout, masks_each_image
 from alkit.models.resnet import resnet10
 from alkit.objectives import OBJECTIVES, Batch
 
@@ -173,6 +173,13 @@ def test_plain_dropout_gives_every_image_a_mask_of_its_own():
     with posterior_sample(model, source()):
         twins = model(images_of(1).expand(4, -1, -1, -1))
     assert len(twins.unique(dim=0)) == 4
+
+
+def test_only_plain_dropout_has_a_mask_an_image_in_a_sample():
+    assert masks_each_image(mc_dropout_cnn(2, (1, 8, 8), 4, 0.5))
+    assert not masks_each_image(mc_dropout_cnn(2, (1, 8, 8), 4, 0.0))
+    assert not masks_each_image(consistent_dropout_cnn(2, (1, 8, 8), 4, 0.5))
+    assert not masks_each_image(radial_cnn(2, (1, 8, 8), 4))
 
 
 def test_consistent_dropout_trains_with_a_mask_an_image():

@@ -49,6 +49,8 @@ def test_an_epoch_that_cannot_hold_the_labels_is_refused(tiny: Make) -> None:
         tiny(method="whole_dataset", epoch_images=150).check_pool(200, 10)
     with pytest.raises(ConfigError, match="epoch_images"):
         tiny(epoch_images=0)
+    with pytest.raises(ConfigError, match=r"epoch_images: 100 draws .* 200 labelled images"):  # 1,000 a query, or all
+        tiny(method="hierarchical", quirks={"hsamp_fixed_quota": True}, epoch_images=100).check_pool(200, 10)
 
 
 SETTINGS: dict[str, Any] = {

@@ -147,6 +147,15 @@ def test_alkit_run_stops_after_its_minutes_and_the_same_command_goes_on(
         assert "no CUDA GPU is here" in capsys.readouterr().err
 
 
+def test_without_a_cuda_gpu_a_run_takes_the_cpu_also_where_apples_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no float64, which strategies and measures count in."""
+    from alkit.training.devices import choose_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cpu")
+
+
 def test_runs_on_one_gpu_spread_over_its_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from alkit.training import devices
 

@@ -14,7 +14,7 @@ import torch
 from made_up import made_images
 
 from alkit import Experiment, notebook
-from alkit.data import ImageSet, load_for
+from alkit.data import ImageSet, facts_of, load_for
 from alkit.data.randomness import generator
 from alkit.data.registry import DATASETS, DatasetEntry
 from alkit.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -383,6 +383,24 @@ def test_a_method_without_a_pretext_task_is_left_as_it_is(tiny: Make, tmp_path: 
     experiment = tiny(method="margin")
     assert with_pretext(experiment, tmp_path) is experiment
     assert not list(tmp_path.iterdir())
+
+
+def test_supervised_losses_are_of_the_images_that_the_pretext_losses_are_of(
+    monkeypatch: pytest.MonkeyPatch, tiny: Make
+) -> None:
+    """The quirk `imbalance_step` decides which images there are."""
+    seen = list[Experiment]()
+
+    def looked(experiment: Experiment) -> None:
+        seen.append(experiment)
+        raise DataError("seen")
+
+    monkeypatch.setattr("alkit.training.pretext.supervised.load_for", looked)
+    for quirks in ({"imbalance_step": True}, {"imbalance_step": False}):
+        experiment = Experiment(dataset="cifar10_lt", method="pt4al", protocol="released", quirks=quirks)
+        with pytest.raises(DataError, match="seen"):
+            supervised_losses(experiment)
+        assert facts_of(seen[-1]).pool == facts_of(experiment).pool
 
 
 def test_supervised_losses_are_those_of_a_model_trained_on_every_label(tiny: Make) -> None:

@@ -43,6 +43,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "cmam", "cmam_layer": 3, **CNN}, "cmam_layer: 'mc_dropout_cnn' has 2 layers to fuse after, not 3"),
     ({"method": "mixup", "model": "radial_cnn"}, "model: 'radial_cnn' trains on its ELBO"),
     ({"image_size": 7, **CNN}, "model: 'mc_dropout_cnn' needs images of at least 8×8 pixels, not 7×7"),
+    ({"method": "temperature_scaling", **CNN}, "model: 'mc_dropout_cnn' has no one temperature for its samples"),
     ({"batch_size": 1}, "batch_size: 1 image of 8×8 pixels gives batch-norm one number a channel"),
     ({"batch_size": 1, "image_size": 32, "stem": "imagenet"}, "batch_size: 1 image of 32×32 pixels"),
     # pretext tasks that the images do not suit
@@ -60,6 +61,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "bald", "posterior_samples": 1}, "posterior_samples: method 'bald' asks where samples disagree"),
     ({"method": "sbias", "dropout": 0.0}, "dropout: method 'sbias' asks where samples of the model disagree"),
     ({"method": "bait", "bait_form": "full", "width": 64}, "bait_form: the full one takes at most 4096 = classes"),
+    ({"cycles": 1, "initial": 0, "budget": 201}, "budget: 201 is larger than the pool of 200 images"),
     ({"device": "cuda:77"}, "device: 'cuda:77' is not there"),
 ]  # fmt: skip
 TAKEN: list[dict[str, Any]] = [
@@ -71,6 +73,8 @@ TAKEN: list[dict[str, Any]] = [
     {"batch_size": 1, "image_size": 9},
     {"batch_size": 1, **CNN},
     {"initial": 1},
+    {"method": "whole_dataset", "budget": 201},
+    {"cycles": 1, "budget": 201},
     {"method": "bait", "bait_form": "full"},
 ]
 

@@ -9,13 +9,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alkit import Experiment
-from alkit.data import ImageSet, from_arrays
+from alkit.data import ImageSet, from_arrays, load_for
 from alkit.data.imageset import TensorPixels
+from alkit.data.randomness import generator
 from alkit.errors import TrainingError
 from alkit.models import build_network, steps
 from alkit.models.steps import Draws
 from alkit.objectives import OBJECTIVES, objective_of
+from alkit.training.evaluate import halved
 from alkit.training.loop import Trainer, detaches, features, learning_rate, predict, split_batches, to_device
+from alkit.training.pool import ModelPool, posterior_log_probs
 
 METHOD_OF = {
     "cross_entropy": "random",
@@ -219,6 +222,35 @@ def test_predictions_do_not_depend_on_the_batch(tiny: Make) -> None:
     torch.testing.assert_close(predict(network, data, chosen), whole[chosen], rtol=1e-4, atol=1e-5)
     assert features(network.backbone, data).shape == (40, 32)
     assert predict(network, data, torch.empty(0, dtype=torch.int64)).shape == (0, 4)
+
+
+def test_a_posterior_sample_does_not_depend_on_the_batch(tiny: Make) -> None:
+    """Where each image has a mask of its own too: else another machine, or a resumed run, would ask another query."""
+    train, _ = load_for(tiny(pool_size=300))
+    found = []
+    for size in (7, 1000):
+        experiment = tiny(method="bald", model="mc_dropout_cnn", eval_batch_size=size)
+        network = build_network(experiment, train.shape, train.num_classes, generator(0, "weights", 1))
+        source = generator(0, "posterior", 1)
+        found.append(posterior_log_probs(network.backbone, train, None, experiment, source))
+    assert torch.equal(*found)
+
+
+def test_logits_are_kept_in_half_precision_without_loss_where_it_matters() -> None:
+    logits = torch.tensor([[2000.6, 2000.4, -1e6], [3.0, 1.0, 2.0]], dtype=torch.float64)
+    kept = halved(logits)
+    assert kept.dtype == torch.float16
+    assert kept.isfinite().all()
+    assert torch.allclose(kept.double().softmax(1), logits.softmax(1), atol=1e-4)
+
+
+def test_in_bfloat16_predicted_losses_hardly_tie(tiny: Make) -> None:
+    """Of 16 bits a network's ranking would be mostly ties, which go to the first image of the pool."""
+    train, _ = load_for(tiny(pool_size=None))
+    experiment = tiny(method="ll4al", precision="bfloat16")
+    network = build_network(experiment, train.shape, train.num_classes, generator(0, "weights", 1), True)
+    pool = ModelPool(experiment, network, train, torch.arange(1, len(train)), torch.arange(1), 1, int)
+    assert len(pool.predicted_loss.unique()) > 0.95 * len(pool.candidates)
 
 
 def test_where_memory_runs_out_the_batch_is_halved(tiny: Make, monkeypatch: pytest.MonkeyPatch) -> None:

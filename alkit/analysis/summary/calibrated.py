@@ -162,7 +162,7 @@ def rescaled(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
     Logits (n, C): each half of the images is divided by the temperature that the other half asks for.
     """
-    values, truth = logits.astype(np.float64), labels.astype(np.int64)
+    values, truth = np.clip(logits.astype(np.float64), -65504, 65504), labels.astype(np.int64)  # older: inf
     half = np.random.default_rng(0).permutation(len(truth)) % 2
     heat = np.ones(len(truth))
     for side in (0, 1):

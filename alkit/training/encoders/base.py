@@ -167,8 +167,11 @@ def _rows(encoder: Encoder, images: ImageSet, path: Path, precision: str, bfloat
             batch = images.take(torch.arange(start, min(start + BATCH, count))).to(encoder.device)
             with torch.autocast(encoder.device.type, torch.bfloat16) if bfloat16 else nullcontext():
                 found = encoder.embed(batch).float().cpu().numpy()
+            with np.errstate(over="ignore"):
+                found = found.astype(precision)
             if not np.isfinite(found).all():
-                raise DataError(f"encoder: {encoder.name} gives numbers that are not finite for image {start}")
+                raise DataError(f"encoder: {encoder.name} gives numbers that are not finite in {precision}, from image "
+                                f"{start} on")  # fmt: skip
             if rows is None:
                 rows = np.lib.format.open_memmap(path, "w+", np.dtype(precision), (count, found.shape[1]))
             rows[start : start + len(found)] = found

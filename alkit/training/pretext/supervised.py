@@ -21,7 +21,8 @@ def supervised_losses(experiment: Experiment) -> npt.NDArray[np.float64]:
     The model has seen each of these images: the losses rank how hard they were to learn, and say nothing of new ones.
     """
     whole = Experiment(**(experiment.model_dump() | {
-        "method": "whole_dataset", "label": None, "protocol": "corrected", "quirks": {}, "early_stopping": None,
+        "method": "whole_dataset", "label": None, "protocol": "corrected", "early_stopping": None,
+        "quirks": {"imbalance_step": True} if experiment.quirk("imbalance_step") else {},  # it decides the images
         "validation_size": 0, "epoch_images": None,
     }))  # fmt: skip
     device = devices.choose_device(whole.device)
