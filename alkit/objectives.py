@@ -1,7 +1,7 @@
 """What a batch is trained on.
 
-The functions are the definitions; `OBJECTIVES` names them for the methods table. An objective draws all its random
-numbers for an epoch at once (`draw`), so the loop itself neither draws nor reads anything back from the device.
+The functions are the definitions; `OBJECTIVES` names them for the methods table. All random numbers of an epoch are
+drawn at once (`draw_lambdas`, `draw_partners`), so a step neither draws nor reads anything back from the device.
 """
 
 from __future__ import annotations

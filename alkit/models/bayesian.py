@@ -201,11 +201,6 @@ def radial_cnn(num_classes: int, image_shape: tuple[int, int, int], width: int =
     return BayesianCNN(num_classes, image_shape, width, radial=True)
 
 
-def is_radial(model: nn.Module) -> bool:
-    """Whether the model has radial weights, and so a KL term."""
-    return any(isinstance(module, _Radial) for module in model.modules())
-
-
 def kl_divergence(model: nn.Module, prior: float = PRIOR_DEVIATION) -> Tensor:
     """The KL of all radial layers from N(0, prior²), up to a constant; 0 for a model without any."""
     terms = [module.kl(prior) for module in model.modules() if isinstance(module, _Radial)]
