@@ -63,7 +63,8 @@ def look_at(plan: planning.Plan) -> None:
     from alkit.data import load_for
 
     check_plan(plan)
-    for experiment in {planning.data_key(run.experiment): run.experiment for run in plan.runs}.values():
+    left = [run.experiment for run in plan.runs if not run.finished]
+    for experiment in {planning.data_key(experiment): experiment for experiment in left}.values():
         load_for(experiment)
 
 
@@ -143,7 +144,8 @@ def main() -> int:
         print(f"gpu_hour: {error}", file=sys.stderr)
         return 2
     undone = [name for name, _, folder, _ in jobs if not (Path(folder) / "result.json").exists()]
-    print(f"{len(jobs) - len(undone)} of {counted(len(jobs), 'run')} finished; the same command goes on")
+    then = "the same command goes on" if undone else "nothing is left"
+    print(f"{len(jobs) - len(undone)} of {counted(len(jobs), 'run')} finished; {then}" if jobs else "nothing is left")
     return 0
 
 

@@ -88,7 +88,8 @@ def test_the_plan_for_a_borrowed_gpu_works_without_snakemake_and_leaves_what_alk
     assert "0 of 2 runs finished; the same command goes on" in hour("--minutes", "0", "params/tiny.yaml")
     out = hour("--minutes", "5", "--runs", "2", "params/tiny.yaml")
     assert "tiny: oo4al, seed 0: " in out
-    assert "2 of 2 runs finished" in out
+    assert "2 of 2 runs finished; nothing is left" in out
+    assert hour("--minutes", "5", "params/tiny.yaml").endswith("nothing is left\n")
     assert main(["run", str(ROOT / "params" / "tiny.yaml"), "--out", str(tmp_path), "--dry-run"]) == 0
     assert "0 of 2 runs to do" in capsys.readouterr().out
 
