@@ -16,7 +16,8 @@ MOST_CANDIDATES = 35_000  # beyond, so many are drawn at random, as the authors 
 BLOCK = 1 << 21  # kernel values that are alive at once, on a CPU so that they stay near it
 LARGE_BLOCK = 1 << 27
 FEWEST = 32  # candidates whose gain is brought up to date at once
-CONTESTED = 64  # candidates that float32 cannot tell apart, compared in float64
+CONTESTED = 64  # candidates that float32 cannot tell apart, compared in float64 at once
+NOTHING = 1e-30  # a kernel value that adds nothing to a gain
 TEMPERATURES = tuple(number / 10 for number in range(10, 200))
 
 
@@ -32,28 +33,33 @@ class _Herd:
     The gain of x is G(x) = Σ_n w(n)·max(0, k(n, x) − cover(n)). It only falls as `cover` grows, so an old one is an
     upper bound, and only the candidates with the highest bounds are brought up to date before each pick. `gain` is G
     under `since`, the cover of the last time all gains were computed; what a candidate has lost since comes from the
-    points alone whose cover has grown.
+    points alone whose cover has grown. `exact` is the last gain by float64, and infinite before the first.
     """
 
     def __init__(self, points: Tensor, labelled: Tensor, weight: Tensor, delta: float) -> None:
         self.points, self.delta = points, delta
-        self.weight = weight.to(points)
         self.block = BLOCK if points.device.type == "cpu" else LARGE_BLOCK
-        self.cover = points.new_zeros(len(points))
-        for rows in labelled.split(1024) if len(labelled) else ():
-            for part, cover in zip(points.split(self._size(rows)), self.cover.split(self._size(rows)), strict=True):
-                torch.maximum(cover, _kernel(part, rows, delta).amax(1), out=cover)
+        self.wide = torch.float32 if points.device.type == "mps" else torch.float64  # mps has no float64
+        self.weight = weight.to(points.device, self.wide)
+        # a point that rounding puts just below its cover may lie above
+        self.least = math.exp(-max(1e-4, 16 * torch.finfo(points.dtype).eps / delta**2))
         self.everything = torch.arange(len(points), device=points.device)
+        self.cover = points.new_zeros(len(points), dtype=self.wide)
+        for columns in labelled.split(1024) if len(labelled) else ():
+            self._raise(self.everything, columns)
         self.gain = self._from_nothing()
         self.since = self.cover.clone()
         self.bound = self.gain.clone()
+        self.exact = torch.full_like(self.gain, torch.inf)
         self.free = torch.ones(len(points), dtype=torch.bool, device=points.device)
+        largest = max(float(self.gain.amax()), float(self.weight.amax())) if len(points) else 0.0
+        self.tie = max(1e-12, 64 * torch.finfo(self.wide).eps / delta**2) * largest  # what rounding leaves of equals
         self.noise = self._noise()
 
     def _noise(self) -> float:
         """How far rounding may move a gain, where `gain` was summed from nothing."""
         largest = float(self.gain.amax()) if len(self.gain) else 0.0
-        return 4 * torch.finfo(self.points.dtype).eps * max(1, 1 / self.delta**2) * (1 + largest)
+        return max(self.tie, 4 * torch.finfo(self.points.dtype).eps * max(1, 1 / self.delta**2) * (1 + largest))
 
     def _size(self, columns: Tensor) -> int:
         """How many points at once meet `columns`: neither their kernel nor their rows are more than a block."""
@@ -81,13 +87,14 @@ class _Herd:
         """G of every candidate, (n,) float64. k is symmetric: a block above the diagonal serves the one below."""
         total = torch.zeros(len(self.points), dtype=torch.float64, device=self.points.device)
         size = math.isqrt(self.block)
+        cover, weight = self.cover.to(self.points), self.weight.to(self.points)
         parts = [slice(start, start + size) for start in range(0, len(self.points), size)]
         for number, rows in enumerate(parts):
             for columns in parts[number:]:
                 k = _kernel(self.points[rows], self.points[columns], self.delta)
                 if columns != rows:
-                    total[rows] += ((k - self.cover[columns]).clamp_min_(0) @ self.weight[columns]).double()
-                total[columns] += (self.weight[rows] @ k.sub_(self.cover[rows, None]).clamp_min_(0)).double()
+                    total[rows] += ((k - cover[columns]).clamp_min_(0) @ weight[columns]).double()
+                total[columns] += (weight[rows] @ k.sub_(cover[rows, None]).clamp_min_(0)).double()
         return total
 
     def refresh(self, columns: Tensor) -> Tensor:
@@ -107,15 +114,44 @@ class _Herd:
             self.gain = self.gain + self._sum(grown, self.everything, self.since, self.cover)
         self.since = self.cover.clone()
 
-    def _are_largest(self, positions: Tensor) -> Tensor:
-        """Which of the few candidates at `positions` have the largest gain, by float64."""
+    def _raise(self, rows: Tensor, columns: Tensor) -> None:
+        """Let `columns` (c, D) cover the points at `rows`, by float64."""
+        columns = columns.to(self.wide)
+        for some in rows.split(self._size(columns)):
+            k = _kernel(self.points[some].to(self.wide), columns, self.delta).amax(1)
+            self.cover[some] = torch.maximum(self.cover[some], k)
+
+    def _near(self, columns: Tensor) -> Tensor:
+        """The points (r,) int64 that one of `columns` (c, D) may cover further."""
         near = [
-            (_kernel(self.points[some], self.points[positions], self.delta).amax(1) >= self.cover[some] - 1e-4)
-            for some in self.everything.split(self._size(positions))
+            _kernel(points, columns, self.delta).amax(1) >= self.least * cover.clamp_min(NOTHING)
+            for points, cover in zip(
+                self.points.split(self._size(columns)), self.cover.split(self._size(columns)), strict=True
+            )
         ]
-        exact = torch.float32 if self.points.device.type == "mps" else torch.float64
-        values = self._sum(torch.cat(near).nonzero().flatten(), positions, self.cover, dtype=exact)
-        return values >= values.amax() * (1 - 1e-12)
+        return torch.cat(near).nonzero().flatten()
+
+    def _exactly(self, positions: Tensor) -> Tensor:
+        """The gains now of the candidates at `positions`, (c,), with kernels in float64."""
+        return self._sum(self._near(self.points[positions]), positions, self.cover, dtype=self.wide)
+
+    def _largest(self, positions: Tensor) -> Tensor:
+        """The one (1,) of the candidates at `positions` with the largest gain by float64, the lowest on a tie.
+
+        An exact gain only falls, too: where thousands are contested, what it was at an earlier pick rules most out.
+        """
+        fresh, size = torch.zeros_like(positions, dtype=torch.bool), CONTESTED
+        while True:
+            bound = self.exact[positions]
+            tied = bound >= bound.amax() - self.tie
+            first = tied.nonzero()[0]
+            if bool(fresh[first]):
+                return positions[first]
+            stale = (~fresh).nonzero().flatten()
+            if len(stale) > size:  # in this order, for then the first of those that tie is among them
+                stale = stale[bound.masked_fill(tied, torch.inf)[stale].argsort(descending=True, stable=True)[:size]]
+            self.exact[positions[stale]] = self._exactly(positions[stale])
+            fresh[stale], size = True, size * 2
 
     def pick(self) -> Tensor:
         """The position (1,) of the candidate of largest gain, the lowest on a tie; it is chosen from now on."""
@@ -137,14 +173,11 @@ class _Herd:
             self.bound[stale] = self.refresh(stale)
             fresh[stale] = True
             size, done = size * 2, done + size
-        positions = contested.nonzero().flatten()[:CONTESTED]
-        if len(positions) > 1:
-            positions = positions[self._are_largest(positions)]
-        chosen = positions[:1]
+        positions = contested.nonzero().flatten()
+        chosen = self._largest(positions) if len(positions) > 1 else positions
         self.bound.index_fill_(0, chosen, -torch.inf)
         self.free.index_fill_(0, chosen, False)
-        for part, cover in zip(self.points.split(self.block), self.cover.split(self.block), strict=True):
-            torch.maximum(cover, _kernel(part, self.points[chosen], self.delta)[:, 0], out=cover)
+        self._raise(self._near(self.points[chosen]), self.points[chosen])
         self.cover.index_fill_(0, chosen, 1)
         return chosen
 

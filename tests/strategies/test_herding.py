@@ -50,6 +50,7 @@ def test_max_herding_is_the_full_kernel_matrix_greedily(groups, labelled, delta,
 def test_blocks_and_lazy_bounds_do_not_change_the_picks(labelled, monkeypatch):
     monkeypatch.setattr(herding, "BLOCK", 1 << 12)
     monkeypatch.setattr(herding, "FEWEST", 2)
+    monkeypatch.setattr(herding, "CONTESTED", 2)
     for groups in (0, 9):
         x, known = points(300, 3, groups=groups), points(labelled, 4)
         assert max_herding(x, known, 60).tolist() == obvious(x, known, 60)
@@ -63,6 +64,33 @@ def test_uncertainty_weighs_the_points_that_are_covered(labelled):
     delta = float(torch.pdist(unit).min())
     assert uncertainty_herding(x, known, weight, 25).tolist() == obvious(x, known, 25, weight, delta)
     assert uncertainty_herding(x, known, weight, 25, 0.8).tolist() == obvious(x, known, 25, weight, 0.8)
+
+
+@pytest.mark.parametrize("delta", [0.001, 0.003, 0.02])
+def test_however_many_float32_cannot_tell_apart_the_best_is_asked_first(delta):
+    """Alone in its neighbourhood each candidate gains its weight; in float32 the kernel is off by as much as 1/δ²."""
+    x, weight = points(300, 20).float(), torch.rand(300, generator=source(21), dtype=torch.float64)
+    x[200:] = x[:100]  # these gain twice: the first of both is asked
+    picks = uncertainty_herding(x, x[:0], weight, 40, delta).tolist()
+    assert picks == obvious(x, x[:0], 40, weight, delta)
+
+
+@pytest.mark.parametrize(("seed", "delta"), [(5, 1.0), (8, 0.03), (11, 0.1), (13, 0.01)])
+def test_the_cover_and_the_weights_too_are_known_better_than_in_float32(seed, delta):
+    x = (points(200, seed, 32) * 0.1 + points(10, seed + 50, 32).repeat(20, 1) * 3).float()
+    known = x[:10] + 0.001 * points(10, seed + 60, 32).float()
+    weight = torch.rand(200, generator=source(seed), dtype=torch.float64)
+    assert uncertainty_herding(x, known, weight, 60, delta).tolist() == obvious(x, known, 60, weight, delta)
+
+
+@pytest.mark.parametrize("delta", [0.003, 0.3, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_once_all_are_covered_the_lowest_positions_are_asked(delta, dtype):
+    x = points(40, 22, 64).repeat(5, 1).to(dtype)
+    picks = max_herding(x, x[:0], 200, delta).tolist()
+    assert sorted(picks[:40]) == list(range(40))
+    assert picks[40:] == list(range(40, 200))
+    assert max_herding(x, x[:40], 200, delta).tolist() == list(range(200))
 
 
 def test_what_is_subtracted_belongs_to_the_covered_point():
