@@ -59,9 +59,10 @@ def badge(logits: Tensor, features: Tensor, budget: int, generator: torch.Genera
 
 @register("badge")
 class Badge(Strategy):
-    """k-means++ on the candidates' gradient embeddings. A candidate's utility is the norm of its embedding."""
+    """k-means++ on the gradient embeddings of the model's last layer. A candidate's utility is the norm of its own."""
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
-        positions = badge(pool.logits, pool.features, budget, generator)
-        r, x = gradient_factors(pool.logits, pool.features)
+        features = pool.model_features  # what the last layer takes, whatever features others select on
+        positions = badge(pool.logits, features, budget, generator)
+        r, x = gradient_factors(pool.logits, features)
         return Query(pool.candidates[positions.to(pool.candidates.device)], r.norm(dim=1) * x.norm(dim=1))

@@ -213,7 +213,7 @@ def _floor(squared: Tensor, reach: Tensor, width: int) -> Tensor:
 
 @register("coreset")
 class CoreSet(Strategy):
-    """k-center greedy on the penultimate features, from the labelled images.
+    """k-center greedy from the labelled images, on fixed features where there are such, else the penultimate ones.
 
     A candidate's utility is its distance to the nearest labelled image, before the query.
     """

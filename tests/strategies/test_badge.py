@@ -105,8 +105,27 @@ def test_no_embedding_is_formed():
 def pool_of(logits, features, labelled=3):
     m = torch.arange(labelled) * 3
     return TensorPool(
-        torch.arange(len(features)) * 3 + 1, m, torch.zeros_like(m), logits.shape[1], logits=logits, features=features
-    )
+        torch.arange(len(features)) * 3 + 1, m, torch.zeros_like(m), logits.shape[1],
+        logits=logits, model_features=features,
+    )  # fmt: skip
+
+
+def test_the_embeddings_are_the_gradients_of_the_models_last_layer_whatever_the_fixed_features():
+    """A hidden layer on fixed features: by autograd on the last layer's own weight."""
+    fixed = torch.randn(20, 9, generator=source(1), dtype=torch.float64)
+    hidden = (fixed @ torch.randn(9, 5, generator=source(2), dtype=torch.float64)).relu()
+    weight = torch.randn(4, 5, generator=source(3), dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for x in hidden:
+        z = weight @ x
+        gradients.append(torch.autograd.grad(F.cross_entropy(z[None], z.argmax()[None]), weight)[0].flatten())
+    logits = (hidden @ weight.T).detach()
+    m = torch.arange(3)
+    pool = TensorPool(torch.arange(20), m, m, 4, logits=logits, features=fixed, model_features=hidden)
+    answer = make_strategy(Experiment(method="badge")).query(pool, 6, source())
+    norms = torch.stack(gradients).norm(dim=1)
+    torch.testing.assert_close(answer.utilities.double(), norms)
+    assert answer.indices.tolist() == obvious(logits, hidden, 6, source())
 
 
 @pytest.mark.parametrize("kind", ["varied", "constant", "extreme", "saturated", "zero"])
