@@ -10,7 +10,7 @@ from torch import Tensor
 from alkit.strategies.base import Pool, Query, Strategy, register
 from alkit.strategies.coreset import squared_distances, unit_rows
 from alkit.strategies.k_means import k_means
-from alkit.strategies.probcover import MOST_COVERED, Balls, Points, blocks, purity_radius
+from alkit.strategies.probcover import MOST_COVERED, Balls, Points, blocks, nothing, purity_radius
 from alkit.strategies.uncertainty import margin
 
 RADII = tuple(number / 20 for number in range(1, 23))  # 0.05, 0.1, …, 1.1: those a labelled image's ball may have
@@ -79,7 +79,9 @@ def dcom(
     if not 0 <= budget <= count:
         raise ValueError(f"budget: expected 0 to {count} candidates, not {budget}")
     points = unit_rows(candidates, labelled)
-    some = torch.arange(0, len(points), max(-(-len(points) // MOST_COVERED), 1), device=points.device)
+    if not count:
+        return nothing(points)
+    some = torch.arange(0, len(points), -(-len(points) // MOST_COVERED), device=points.device)
     targets, known = points[some], points[count:]
     clusters = k_means(targets, num_classes, generator)
     radius = min(purity_radius(targets, clusters, purity) ** 0.5, RADII[-1])

@@ -37,6 +37,11 @@ def purity_radius(points: Tensor, pseudo_labels: Tensor, purity: float) -> float
     return float(ordered[impure]) * (1 - 1e-5)  # at the distance itself one ball too many would be impure
 
 
+def nothing(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The answer where there are no candidates to choose from: no positions (0,) int64, and no utilities (0,)."""
+    return torch.empty(0, dtype=torch.int64, device=points.device), points.new_zeros(0)
+
+
 @torch.no_grad()
 def cover_greedily(
     candidates: Tensor, covering: Tensor, budget: int, squared_radius: float, clusters: Tensor | None = None
@@ -50,6 +55,8 @@ def cover_greedily(
     linear in n and m.
     """
     count = len(candidates)
+    if not count:
+        return nothing(candidates)
     points = Points.of(candidates)
     targets = points[:: -(-count // MOST_COVERED)]
     if clusters is not None:  # then what a ball holds lies in few words
@@ -170,7 +177,9 @@ def probcover(
     if not 0 <= budget <= count:
         raise ValueError(f"budget: expected 0 to {count} candidates, not {budget}")
     points = unit_rows(candidates, labelled)
-    some = points[:count][:: max(-(-count // MOST_COVERED), 1)]
+    if not count:
+        return nothing(points)
+    some = points[:count][:: -(-count // MOST_COVERED)]
     clusters = k_means(some, num_classes, generator)
     return cover_greedily(points[:count], points[count:], budget, purity_radius(some, clusters, purity), clusters)
 
