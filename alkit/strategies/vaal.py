@@ -119,7 +119,7 @@ def train_vaal(
         return loss.detach() + against.detach()
 
     loop = StepLoop(device, recorder_for(device, [noise]) if images.resident else None)
-    losses = [loop.run(step, part).clone() for part in rows]  # the next part may write over it
+    losses = [loop.run(step, part) for part in rows]
     loop.forget()
     require_finite(torch.cat(losses), "the loss of the autoencoder and its discriminator", "step")
 

@@ -119,6 +119,25 @@ def image_set(count=24, shape=(1, 8, 8), bright_from=None, seed=0):
     return from_arrays("noise", pixels, torch.zeros(count).long(), ["a"])
 
 
+def test_each_step_s_loss_is_kept_where_batches_are_of_several_sizes(monkeypatch):
+    """Then the loop runs a step at a time, and what it gave before must not be written over."""
+    at_once, at_the_end, run = [], [], vaal.StepLoop.run
+
+    def watched(*given):
+        found = run(*given)
+        at_once.extend(found.tolist())
+        return found
+
+    monkeypatch.setattr(vaal.StepLoop, "run", watched)
+    monkeypatch.setattr(vaal, "require_finite", lambda losses, *_: at_the_end.extend(losses.tolist()))
+    networks, images = (VAE((1, 8, 8), 3, 2), Discriminator(3)), image_set()
+    vaal.train_vaal(
+        *networks, images, torch.arange(6), torch.arange(6, 24), source(1), steps=5, batch_size=4, in_order=True
+    )
+    assert at_the_end == at_once
+    assert len(set(at_once)) == 5
+
+
 def test_two_steps_of_the_loop_are_the_textbook_steps():
     """Written with .backward() and zero_grad, one network after the other, on the same batches and noise."""
     images, labelled, unlabelled = image_set(), torch.arange(6), torch.arange(6, 24)
