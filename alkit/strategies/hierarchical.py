@@ -259,8 +259,6 @@ class Hierarchical(Strategy):
 
     def query(self, pool: Pool, budget: int, generator: torch.Generator) -> Query:
         count = len(pool.candidates)
-        if self.experiment.quirk("hsamp_fixed_quota"):
-            budget = min(self.experiment.quota, count)
         check_size(count + len(pool.labelled))  # before the features are computed
         features = torch.cat([pool.features, pool.labelled_features.to(pool.features.device)])
         sampler = HierarchicalSampler(
