@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from alkit.models.divergence import of_training, require_finite
@@ -72,16 +71,6 @@ def similarity_product(features: Tensor, h: Tensor) -> Tensor:
     return SimilarityGraph.of(features).product(h.to(features.device))
 
 
-def gcn_loss(logits: Tensor, labelled: Tensor, unlabelled: Tensor, weight: float = 1.2) -> Tensor:
-    """−mean log s[labelled] − weight·mean log(1 − s[unlabelled]), s = sigmoid(logits (n,)); the masks are bool (n,).
-
-    From logits, so that a saturated score costs a finite loss; an empty part costs nothing.
-    """
-    zero = logits.new_zeros(())
-    seen = -F.logsigmoid(logits[labelled]).mean() if bool(labelled.any()) else zero
-    return seen - weight * F.logsigmoid(-logits[unlabelled]).mean() if bool(unlabelled.any()) else seen
-
-
 @torch.no_grad()
 def train_gcn(
     graph: SimilarityGraph,
@@ -141,8 +130,10 @@ def step_gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss's gradients with respect to W1, b1, W2 and b2, for one draw of dropout from `source`.
 
-    Written out because each pass then works on rows that stay in cache, and keeps only `h` (n, hidden), its scratch.
-    `target` (n,) is 1 for a labelled node and 0 for others, `cost` (n,) each node's weight in the loss.
+    The loss is −mean log s[labelled] − λ·mean log(1 − s[unlabelled]), s = sigmoid(logits); it is nowhere formed, so
+    that a saturated s costs nothing. Written out because each pass then works on rows that stay in cache, and keeps
+    only `h` (n, hidden), its scratch. `target` (n,) is 1 for a labelled node and 0 for others, `cost` (n,) each node's
+    weight in the loss.
     """
     w1, b1, b2 = gcn.weight1, gcn.bias1, gcn.bias2
     w2 = gcn.weight2[:, 0] / (1 - gcn.dropout)

@@ -67,11 +67,6 @@ def log_proposal(scores: Tensor, kind: str = "softmax", temperature: float = 15_
     return unnormalised.log_softmax(0)
 
 
-def proposal(scores: Tensor, kind: str = "softmax", temperature: float = 15_000.0) -> Tensor:
-    """q (n,) float64, summing to 1: see `log_proposal`."""
-    return log_proposal(scores, kind, temperature).exp()
-
-
 def draw_without_replacement(log_q: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw `budget` of n points one after another, each from `log_q` (n,) renormalised over the points left.
 

@@ -14,7 +14,6 @@ from alkit.strategies.sbias import (
     log_proposal,
     lure_weights,
     predictive_entropy,
-    proposal,
     pure_weights,
     random_log_proposal,
 )
@@ -26,6 +25,10 @@ SCORES = [0.1, 0.4, 0.05, 0.3, 0.15]
 
 def source(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def proposal(scores, kind="softmax", temperature=15_000.0):
+    return log_proposal(scores, kind, temperature).exp()
 
 
 def expectation(weigh, draws, losses=LOSSES, scores=SCORES):
