@@ -201,7 +201,8 @@ def max_herding(candidates: Tensor, labelled: Tensor, budget: int, delta: float 
     All rows are L2-normalised. With k(a, b) = exp(−‖a − b‖²/δ²), each pick is the candidate x of largest mean over
     all candidates n of max(0, k(n, x) − max over l labelled or picked of k(n, l)), the lowest position on a tie. What
     is subtracted belongs to the point that is covered, n. No matrix of n × n is held; gains that differ by float32's
-    rounding are compared in float64. Raises `ValueError` for features that are not finite, widths that differ, a
+    rounding are compared in float64, where they tie within 1e-12 of the largest first one (1.4e-14/δ² if that is more).
+    Raises `ValueError` for features that are not finite, widths that differ, a
     budget outside 0..n and a `delta` of 0 or less. Bae et al., ECCV 2024.
     """
     points = unit_rows(candidates, labelled)
