@@ -22,7 +22,7 @@ def gradient_factors(logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     largest = x.abs().amax() if x.numel() else x.new_zeros(())
     if not 1e-6 < float(largest) < 1e6:
         x = x / largest.clamp_min(torch.finfo(x.dtype).tiny)
-    r = logits.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64).softmax(1)
+    r = logits.to(x.device, torch.float64).softmax(1)
     r.scatter_add_(1, logits.argmax(1, keepdim=True).to(r.device), -torch.ones_like(r[:, :1]))
     return r.to(x.dtype), x
 

@@ -29,7 +29,7 @@ class _Rows:
 
     @classmethod
     def of(cls, features: Tensor, logits: Tensor, form: Form) -> _Rows:
-        p = logits.to(features.device, _wide(features)).softmax(1)
+        p = logits.to(features.device).double().softmax(1)
         if form == "binary":  # the two rows √π_j·(1[j = 0] − p(1))·z are multiples of z: one row of their joint length
             top, index = p.max(1)
             rest = p.scatter(1, index[:, None], 0).sum(1)  # 1 − p(1), exact where p(1) rounds to 1
@@ -70,10 +70,6 @@ class _Rows:
             rows = _Rows(s, z).matrix().flatten(0, 1)
             total.addmm_(rows.T, rows)
         return total
-
-
-def _wide(features: Tensor) -> torch.dtype:
-    return torch.float32 if features.device.type == "mps" else torch.float64  # mps has no float64
 
 
 class _Exchange:
@@ -161,7 +157,7 @@ def bait(
     check_features(logits, labelled_logits)
     if not budget:
         return torch.empty(0, dtype=torch.int64, device=features.device)
-    z = features.to(_wide(features)) if features.numel() <= DOUBLE else features
+    z = features.double() if features.numel() <= DOUBLE else features
     pool = _Rows.of(z, logits, form)
     fisher, start = (
         pool.fisher(),

@@ -56,11 +56,7 @@ def farthest_first(candidates: Tensor, centers: Tensor, budget: int) -> tuple[Te
     check_features(candidates, centers)
     if not 0 <= budget <= len(candidates):
         raise ValueError(f"budget: expected 0 to {len(candidates)} candidates, not {budget}")
-    device = candidates.device
-    if device.type == "mps":  # it has no float64
-        positions, distances = farthest_first(candidates.cpu(), centers.cpu(), budget)
-        return positions.to(device), distances.to(device)
-    cover = _Cover(candidates, centers.to(device), budget)
+    cover = _Cover(candidates, centers.to(candidates.device), budget)
     distances = (cover.bound - cover.margin).clamp_min_(0).sqrt_()
     block = SMALLEST_BLOCK * 4
     while len(cover.picks) < budget:

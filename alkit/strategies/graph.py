@@ -35,11 +35,10 @@ class SimilarityGraph:
         """The graph of all rows of `features` (·, D), which are L2-normalised here."""
         x = unit_rows(*features)
         dtype = x.dtype
-        exact = torch.float64 if x.device.type != "mps" else dtype
-        total = x.new_zeros(x.shape[1], dtype=exact)
+        total = x.new_zeros(x.shape[1], dtype=torch.float64)
         for rows in x.split(ROWS):  # at once the sum would make a copy of x in its own type
-            total += rows.sum(0, dtype=exact)
-        sums = torch.cat([part.to(exact) @ total - 1 for part in x.split(ROWS)]) if len(x) else x.new_zeros(0)
+            total += rows.sum(0, dtype=torch.float64)
+        sums = torch.cat([part.double() @ total - 1 for part in x.split(ROWS)]) if len(x) else x.new_zeros(0)
         alone = sums.abs() <= 4 * torch.finfo(dtype).eps * len(x)
         return cls(x, torch.where(alone, 0.0, 1 / sums).to(dtype))
 
@@ -189,7 +188,7 @@ def gcn_scores(features: Tensor, labelled_mask: Tensor, generator: torch.Generat
 
 def _scores(gcn: GCN, graph: SimilarityGraph, smoothed: Tensor) -> Tensor:
     logits: Tensor = gcn.eval()(smoothed, graph.product)
-    return (logits.double() if logits.device.type != "mps" else logits).sigmoid()
+    return logits.double().sigmoid()
 
 
 @register("uncertain_gcn", "core_gcn")

@@ -39,12 +39,11 @@ class _Herd:
     def __init__(self, points: Tensor, labelled: Tensor, weight: Tensor, delta: float) -> None:
         self.points, self.delta = points, delta
         self.block = BLOCK if points.device.type == "cpu" else LARGE_BLOCK
-        self.wide = torch.float32 if points.device.type == "mps" else torch.float64  # mps has no float64
-        self.weight = weight.to(points.device, self.wide)
+        self.weight = weight.to(points.device, torch.float64)
         # a point that rounding puts just below its cover may lie above
         self.least = math.exp(-max(1e-4, 16 * torch.finfo(points.dtype).eps / delta**2))
         self.everything = torch.arange(len(points), device=points.device)
-        self.cover = points.new_zeros(len(points), dtype=self.wide)
+        self.cover = points.new_zeros(len(points), dtype=torch.float64)
         for columns in labelled.split(1024) if len(labelled) else ():
             self._raise(self.everything, columns)
         self.gain = self._from_nothing()
@@ -53,7 +52,9 @@ class _Herd:
         self.exact = torch.full_like(self.gain, torch.inf)
         self.free = torch.ones(len(points), dtype=torch.bool, device=points.device)
         largest = max(float(self.gain.amax()), float(self.weight.amax())) if len(points) else 0.0
-        self.tie = max(1e-12, 64 * torch.finfo(self.wide).eps / delta**2) * largest  # what rounding leaves of equals
+        self.tie = (
+            max(1e-12, 64 * torch.finfo(torch.float64).eps / delta**2) * largest
+        )  # what rounding leaves of equals
         self.noise = self._noise()
 
     def _noise(self) -> float:
@@ -116,9 +117,9 @@ class _Herd:
 
     def _raise(self, rows: Tensor, columns: Tensor) -> None:
         """Let `columns` (c, D) cover the points at `rows`, by float64."""
-        columns = columns.to(self.wide)
+        columns = columns.double()
         for some in rows.split(self._size(columns)):
-            k = _kernel(self.points[some].to(self.wide), columns, self.delta).amax(1)
+            k = _kernel(self.points[some].double(), columns, self.delta).amax(1)
             self.cover[some] = torch.maximum(self.cover[some], k)
 
     def _near(self, columns: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class _Herd:
 
     def _exactly(self, positions: Tensor) -> Tensor:
         """The gains now of the candidates at `positions`, (c,), with kernels in float64."""
-        return self._sum(self._near(self.points[positions]), positions, self.cover, dtype=self.wide)
+        return self._sum(self._near(self.points[positions]), positions, self.cover, dtype=torch.float64)
 
     def _largest(self, positions: Tensor) -> Tensor:
         """The one (1,) of the candidates at `positions` with the largest gain by float64, the lowest on a tie.
@@ -260,8 +261,7 @@ def held_out_temperature(features: Tensor, labels: Tensor, num_classes: int, gen
     train, held = order.tensor_split([round(0.7 * len(order))])
     if not len(train) or not len(held):
         return 1.0
-    # mps has no float64
-    x = features.to(torch.float32 if features.device.type == "mps" else torch.float64)
+    x = features.double()
     x = x / x[train].norm(dim=1).mean().clamp_min(torch.finfo(x.dtype).tiny) * 10
     y = labels.to(features.device)
     with torch.enable_grad():
