@@ -268,6 +268,8 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         for page in stale:
             print(f"{page.relative_to(ROOT)} is not up to date")
+        if not stale:
+            print(f"{counted(len(wanted), 'page')}, as the records have them")
         return int(bool(stale))
     for page in stale:
         page.write_text(wanted[page], encoding="utf-8")

@@ -92,6 +92,8 @@ def test_the_script_of_own_images_asks_before_there_is_a_label_and_after(
     for method in ("margin", "entropy", "least_confidence", "ranked_margin"):
         exec(code.replace('"max_herding", 20, 3', f'"{method}", 4, 3'), {})
         assert {Path(line).parent.name for line in capsys.readouterr().out.splitlines()} == {"grey"}
+    exec(code.replace('"max_herding", 20, 3', '"badge", 4, 3'), {})  # it draws
+    assert len({Path(line).stat().st_ino for line in capsys.readouterr().out.splitlines()}) == 4
 
 
 def test_the_ten_lines_of_the_readme_run_as_they_stand(

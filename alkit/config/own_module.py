@@ -42,7 +42,7 @@ def import_own(name: str) -> None:
             raise ConfigError(f"strategies: {name}: it imports '{error.name}', which is not installed") from None
         raise ConfigError(
             f"strategies: no module '{name}': not among the installed packages, not on PYTHONPATH"
-            f"{''.join(f', not in {folder}' for folder in more)}"
+            f"{''.join(f', not in {folder}' for folder in dict.fromkeys(more))}"
         ) from None
     except AlkitError as error:
         raise ConfigError(f"strategies: {name}: {error}") from None

@@ -91,11 +91,12 @@ def attach(path: str | Path, train: ImageSet, test: ImageSet) -> tuple[ImageSet,
             raise DataError(f"features: {path}: {found:,} rows for the {wanted:,} {said} images of {train.name}")
     for name, images in (("train", train), ("test", test)):
         if features.images and features.images[name] != pixels_digest(images):
-            made_of, at = features.about.get("dataset", "another set"), features.about.get("image_shape")
+            made_of, at = str(features.about.get("dataset", "another set")), features.about.get("image_shape")
             if isinstance(at, list) and at != list(images.shape):
                 made_of += f" of {at[2]}×{at[1]} pixels, now {images.shape[2]}×{images.shape[1]},"
-            raise DataError(f"features: {path}: made of other images than {train.name} has now ({made_of} when it was "
-                            "made); `alkit features` makes a new one")  # fmt: skip
+            before = "" if made_of == train.name else f" ({made_of} when it was made)"
+            raise DataError(f"features: {path}: made of other {name} images than {train.name} has now{before}; remove "
+                            "it, and `alkit features` makes a new one")  # fmt: skip
     note = {"encoder": str(features.about.get("encoder", "")), "numbers": int(features.train.shape[1]),
             "sha256": features_digest(features.train)}  # fmt: skip
     train = replace(train, features=features.train, notes={**train.notes, "features": note})

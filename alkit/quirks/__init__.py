@@ -95,7 +95,14 @@ class Effect:
 def in_words(effect: Effect) -> str:
     """An effect in points, its interval and where it was measured, on one line."""
     low, high, points = (100 * value for value in (effect.low, effect.high, effect.difference))
-    numbers = f"{points:+.1f} points" + (f" ({low:+.1f} to {high:+.1f})" if math.isfinite(low) else "")
+    digits = 1
+    while digits < 3 and any(
+        end and not round(end, digits) for end in (low, high)
+    ):  # on which side of 0 it ends decides
+        digits += 1
+    numbers = f"{points:+.{digits}f} points"
+    if math.isfinite(low):
+        numbers += f" ({low:+.{digits}f} to {high:+.{digits}f})"
     without, with_it = effect.labels.split(" / ")
     bought = f", {with_it} labels against {without}" if without != with_it else ""
     return f"{numbers.replace('-', '−')}: {effect.method} on {effect.dataset}, {counted(effect.seeds, 'seed')}{bought}"

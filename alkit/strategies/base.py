@@ -257,7 +257,8 @@ def top_query(pool: Pool, utilities: Tensor, budget: int) -> Query:
 class TensorPool(Pool):
     """A pool of tensors that are already there: somebody else's model, or a test.
 
-    `TensorPool(candidates, labelled, labels, num_classes, logits=…, features=…, …)`.
+    `TensorPool(candidates, labelled, labels, num_classes, logits=…, features=…, …)`. Without `model_features` the model
+    is taken to be a linear one on the `features`.
     """
 
     def __init__(
@@ -272,6 +273,9 @@ class TensorPool(Pool):
     ) -> None:
         self.candidates, self.labelled, self.labels = candidates, labelled, labels
         self.num_classes, self.cycle = num_classes, cycle
+        for fixed, of_model in (("features", "model_features"), ("labelled_features", "labelled_model_features")):
+            if fixed in tensors:
+                tensors.setdefault(of_model, tensors[fixed])
         self._reveal, self._tensors = reveal, tensors
 
     def _get(self, name: str) -> Tensor:

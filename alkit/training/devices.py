@@ -87,11 +87,20 @@ def deterministic() -> Iterator[None]:
         torch.backends.cudnn.benchmark, filling.fill_uninitialized_memory = before[1:]
 
 
+def processor_name() -> str:
+    """The processor's model, as far as the system tells: another one rounds otherwise."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """What a record says of the machine and the software that made it."""
     import alkit
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

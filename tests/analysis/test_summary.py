@@ -851,8 +851,8 @@ def test_a_method_that_asks_for_the_same_images_in_every_seed_is_named(study: Pa
             cycle["query_sha256"] = f"{cycle['cycle']} {'' if alike else file}"
         file.write_text(json.dumps(record))
     assert cautions.cautions(summary.open_study(tmp_path / "same")) == [
-        "ranked_margin asked for the same images in every seed: the spread there is that of the training alone, and no "
-        "interval speaks of another pool."
+        "ranked_margin: it asked for the same images in all its seeds, so the spread there is that of the training "
+        "alone, and no interval speaks of another pool."
     ]
     differs = tmp_path / "same" / "ranked_margin" / "seed-1" / "result.json"
     differs.write_text(differs.read_text().replace('"2 "', '"another"'))

@@ -122,7 +122,7 @@ def test_features_of_another_set_are_refused(file: str, tmp_path: Path) -> None:
     save_features(
         tmp_path / "x.npz", pixels_of(train), pixels_of(test), {"encoder": "pixels", "dataset": "mnist"}, images
     )
-    assert "made of other images than digits has now (mnist when it was made)" in refused(tmp_path / "x.npz")
+    assert "made of other train images than digits has now (mnist when it was made)" in refused(tmp_path / "x.npz")
 
 
 # --- models on features ----------------------------------------------------------------------------------------------

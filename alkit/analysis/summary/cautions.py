@@ -13,7 +13,7 @@ from alkit.methods import METHODS
 
 def cautions(study: StudyFolder) -> list[str]:
     """The study's warnings, the gravest first; what differs by construction (a seed, its files) is none."""
-    kinds = (_unfinished, _damaged, _unnamed, _unlike, _other_images, _unbalanced, _other_bins, _other_seeds,
+    kinds = (_unfinished, _damaged, _skipped, _unnamed, _unlike, _other_images, _unbalanced, _other_bins, _other_seeds,
              _other_devices, _same_queries, _left_out, _boxes)  # fmt: skip
     return [line for kind in kinds for line in kind(study)]
 
@@ -36,6 +36,17 @@ def _damaged(study: StudyFolder) -> Iterator[str]:
         yield (
             f"The arrays of {counted(len(study.damaged), 'run')} are damaged or of another run, and not looked at; the "
             f"first: {next(iter(study.damaged.values()))}."
+        )
+
+
+def _skipped(study: StudyFolder) -> Iterator[str]:
+    skipped = max(((record.get("data") or {}).get("files_skipped", 0) for record in study.first_records.values()),
+                  default=0)  # fmt: skip
+    if skipped:
+        were = "was" if skipped == 1 else "were"
+        yield (
+            f"{counted(skipped, 'file')} in the folder of images could not be read as images, and {were} skipped; the "
+            "records name the first twenty."
         )
 
 
@@ -158,8 +169,8 @@ def _same_queries(study: StudyFolder) -> Iterator[str]:
     found = [label for label, same in (alike & (by_label["seed"].nunique() > 1)).items() if same]
     if found:
         yield (
-            f"{listed(found)} asked for the same images in every seed: the spread there is that of the training alone, "
-            "and no interval speaks of another pool."
+            f"{listed(found)}: {'each' if len(found) > 1 else 'it'} asked for the same images in all its seeds, so the "
+            "spread there is that of the training alone, and no interval speaks of another pool."
         )
 
 

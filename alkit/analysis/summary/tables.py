@@ -65,17 +65,28 @@ def unfinished(study: StudyFolder) -> pd.DataFrame:
 
 
 def protocol(study: StudyFolder) -> pd.DataFrame:
-    """The parameters: those that all labels share, and those that some have for themselves."""
-    skipped = {*OF_THE_MACHINE, "method", "label"}
+    """The parameters that decide numbers: those that all labels share, and those that some have for themselves.
+
+    Fixed features are told by their encoder and the beginning of their SHA-256, not by where they lie.
+    """
+    skipped = {*OF_THE_MACHINE, "method", "label"} - {"features", "strategies"}
+    known = {label: params | {"features": _features_of(study.first_records[label])}
+             for label, params in study.params.items()}  # fmt: skip
     rows = []
-    for name in dict.fromkeys(key for params in study.params.values() for key in params if key not in skipped):
-        values = {label: _as_written(params.get(name)) for label, params in study.params.items()}
+    for name in dict.fromkeys(key for params in known.values() for key in params if key not in skipped):
+        values = {label: _as_written(params.get(name)) for label, params in known.items()}
         common = max(values.values(), key=list(values.values()).count)
         rows.append(
             {"parameter": name, "value": common, "of": "all" if len(set(values.values())) == 1 else "the others"}
         )
         rows += [{"parameter": name, "value": v, "of": label} for label, v in values.items() if v != common]
     return pd.DataFrame.from_records(rows, columns=["parameter", "value", "of"])
+
+
+def _features_of(record: Mapping[str, Any]) -> str | None:
+    """Of what encoder a run's features are, and their digest; None without any."""
+    found = (record.get("data") or {}).get("features") or {}
+    return f"{found.get('encoder') or 'own'} (SHA-256 {str(found.get('sha256', ''))[:12]})" if found else None
 
 
 def environment(study: StudyFolder) -> pd.DataFrame:
