@@ -10,12 +10,15 @@ import importlib
 import os
 import sys
 import traceback
+from hashlib import sha256
 from pathlib import Path
 
 from alkit.errors import AlkitError, ConfigError
 
 FOLDERS = "ALKIT_MODULES"
 """The variable that tells started processes where else to look."""
+_DIGEST = "__alkit_sha256__"
+"""Where a module keeps the digest of its file, as it was imported."""
 
 
 def look_in(*folders: Path) -> None:
@@ -23,6 +26,17 @@ def look_in(*folders: Path) -> None:
     known = [folder for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
     known += [text for folder in folders if (text := str(folder.absolute())) not in known and os.pathsep not in text]
     os.environ[FOLDERS] = os.pathsep.join(known)
+
+
+def own_sha256(name: str | None, method: str) -> str | None:
+    """The SHA-256 of the module `name` as it was imported, where `method` is one that a module added; else None.
+
+    Other modules that it imports are not looked at.
+    """
+    from alkit.methods import added_methods
+
+    digest: str | None = getattr(sys.modules.get(name or ""), _DIGEST, None)
+    return digest if method in added_methods() else None
 
 
 def import_own(name: str) -> None:
@@ -36,7 +50,9 @@ def import_own(name: str) -> None:
     sys.path += [folder for folder in more if folder not in sys.path]
     importlib.invalidate_caches()  # a module that was written a moment ago
     try:
-        importlib.import_module(name)
+        module = importlib.import_module(name)
+        if not hasattr(module, _DIGEST) and module.__file__ is not None:
+            setattr(module, _DIGEST, sha256(Path(module.__file__).read_bytes()).hexdigest())
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(f"strategies: {name}: it imports '{error.name}', which is not installed") from None

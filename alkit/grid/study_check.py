@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alkit.config import FREE_PARAMETERS, Experiment, Study
+from alkit.config.own_module import own_sha256
 from alkit.errors import AlkitError, CheckpointError, ConfigError, DataError
 from alkit.grid import planning
 from alkit.methods import METHODS
@@ -31,7 +32,7 @@ _HOW = "give another --out or a study name of its own"
 @dataclass(frozen=True)
 class Begun:
     """A run that has begun in a study's folder: its parameters, none where they cannot be read; the checksums of its
-    pretext losses and of its first query, and its images, where they are known."""
+    pretext losses, of its first query and of a module of one's own, and its images, where they are known."""
 
     label: str
     seed: int
@@ -39,6 +40,7 @@ class Begun:
     params: dict[str, Any]
     losses: str | None
     first: str | None
+    module: str | None
     images: Images | None
 
 
@@ -77,7 +79,7 @@ def begun_runs(folder: Path) -> Iterator[Begun]:
         params = record.get("params") if finished else planning.read_quietly(path / "run.yaml")
         params = params if isinstance(params, dict) else {}
         yield Begun(path.parent.name, int(seed[1]), path, params, record.get("pretext_sha256"), _first_query(record),
-                    run_images(path))  # fmt: skip
+                    record.get("strategies_sha256"), run_images(path))  # fmt: skip
 
 
 def _first_query(record: dict[str, Any]) -> str | None:
@@ -108,6 +110,10 @@ def _refuse_changed(run: Begun, new: Experiment) -> None:
     if new.pretext_losses is not None and run.losses is not None and sha256(new.pretext_losses) != run.losses:
         raise CheckpointError(
             f"{run.folder}: holds a run with other pretext_losses; begin anew with --rerun {run.label}"
+        )
+    if run.module is not None and own_sha256(new.strategies, new.method) not in (run.module, None):
+        raise CheckpointError(
+            f"{run.folder}: holds a run with other code in {new.strategies}; begin anew with --rerun {run.label}"
         )
     if new.first_labelled is not None and run.first is not None:
         from alkit.data.first import first_digest

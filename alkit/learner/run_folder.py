@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from alkit.config import FREE_PARAMETERS, Experiment
+from alkit.config.own_module import own_sha256
 from alkit.data.first import first_digest
 from alkit.data.identity import difference, query_digest
 from alkit.errors import CheckpointError
@@ -34,9 +35,10 @@ from alkit.storage.paths import named
 
 
 def fingerprint(experiment: Experiment) -> dict[str, Any]:
-    """The parameters that decide a run's numbers; a file of pretext losses counts by what it holds, not by its path."""
+    """The parameters that decide a run's numbers; pretext losses and a module of one's own count by what they hold."""
     values = {k: v for k, v in experiment.model_dump(mode="json").items() if k not in FREE_PARAMETERS}
-    return values | {"pretext_losses": pretext_sha256(experiment)}
+    own = own_sha256(experiment.strategies, experiment.method)
+    return values | {"pretext_losses": pretext_sha256(experiment), "strategies": own}
 
 
 def pretext_sha256(experiment: Experiment) -> str | None:
@@ -61,7 +63,8 @@ class RunFolder:
             return None
         try:
             result: dict[str, Any] = json.loads((self.path / "result.json").read_text())
-            self._refuse_other(result["params"] | {"pretext_losses": result.get("pretext_sha256")})
+            digests = {"pretext_losses": result.get("pretext_sha256"), "strategies": result.get("strategies_sha256")}
+            self._refuse_other(result["params"] | digests)
             self._refuse_other_images(result.get("images"))
             self._refuse_other_first(result["cycles"][0].get("query_sha256"))
             result["cycles"][-1]["cycle"]
@@ -143,7 +146,9 @@ class RunFolder:
         try:
             write_npz(self.path / "queries.npz", queries)
             write_npz(self.path / "predictions.npz", predictions)
-            write_json(self.path / "result.json", result | {"pretext_sha256": pretext_sha256(self.experiment)})
+            own = own_sha256(self.experiment.strategies, self.experiment.method)
+            digests = {"pretext_sha256": pretext_sha256(self.experiment), "strategies_sha256": own}
+            write_json(self.path / "result.json", result | digests)
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: cannot be written ({error.strerror}); the checkpoint is kept"
@@ -198,6 +203,12 @@ class RunFolder:
     def _refuse_other(self, params: dict[str, Any]) -> None:
         for key, value in fingerprint(self.experiment).items():
             unknown = key == "pretext_losses" and value is None  # a finished run can be read without the file
+            unknown |= key == "strategies" and None in (params.get(key), value)  # of an older version
+            if key == "strategies" and params.get(key) != value and not unknown:
+                raise CheckpointError(
+                    f"{self.path}: its run was made with other code in {self.experiment.strategies}; "
+                    f"begin anew with --rerun {self.experiment.name}, or in another folder"
+                )
             if params.get(key) != value and not unknown:
                 raise CheckpointError(
                     f"{self.path}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"

@@ -20,7 +20,7 @@ from torch import Tensor
 from alkit import ActiveLearner, Experiment, methods
 from alkit.cli import main
 from alkit.config.own_module import FOLDERS, import_own, look_in
-from alkit.errors import ConfigError
+from alkit.errors import CheckpointError, ConfigError
 from alkit.grid import planning
 from alkit.methods import METHODS, Method, add_method
 from alkit.strategies import Pool, Query, Strategy, base, register, top_query
@@ -92,6 +92,25 @@ def test_where_a_module_is_may_change_while_its_runs_go_on(tmp_path: Path) -> No
     own_strategy.keep(tmp_path, "my_other")
     del base._STRATEGIES["second_guess"]  # as in another process
     planning.prepare(planning.make_plan(study_file(tmp_path, strategies="my_other"), tmp_path / "out"), 1)
+
+
+def test_a_run_is_not_taken_for_one_of_a_strategy_that_was_changed_since(tmp_path: Path) -> None:
+    """As another picture or parameter would be: else a table averages two strategies."""
+    file = own_strategy.keep(tmp_path)
+    plan = planning.make_plan(study_file(tmp_path), tmp_path / "out")
+    planning.prepare(plan, 1)
+    for run in plan.runs:
+        list(ActiveLearner(run.experiment, run.folder))
+    assert list(ActiveLearner(plan.runs[1].experiment, plan.runs[1].folder)), "the same code"
+    file.write_text(file.read_text() + "\n# another thought\n")
+    del sys.modules["my_package.my_module"], base._STRATEGIES["second_guess"]  # as in another process
+    after = planning.make_plan(study_file(tmp_path), tmp_path / "out")
+    with pytest.raises(CheckpointError, match=r"other code in my_package\.my_module; begin anew with --rerun second"):
+        planning.prepare(after, 1)
+    with pytest.raises(CheckpointError, match=r"other code in my_package\.my_module"):
+        list(ActiveLearner(after.runs[1].experiment, after.runs[1].folder))
+    assert list(ActiveLearner(after.runs[0].experiment, after.runs[0].folder)), "`random` is not of the module"
+    planning.prepare(after, 1, ["second_guess"])
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
