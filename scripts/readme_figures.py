@@ -10,8 +10,10 @@ no column in docs/methods.md.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import matplotlib as mpl
 import pandas as pd
@@ -29,6 +31,7 @@ from claims import (
 )
 
 from alkit.analysis import quirk_effects
+from alkit.config import Experiment
 from alkit.data import DATASETS
 from alkit.data.registry import get_entry
 from alkit.errors.words import counted
@@ -39,8 +42,8 @@ from alkit.records import load_runs
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE, GPU_PAGE = (
-    ROOT / "docs" / f"{name}.md" for name in ("methods", "datasets", "results", "quirks", "gpu")
+METHODS_PAGE, DATASETS_PAGE, RESULTS, QUIRKS_PAGE, GPU_PAGE, PARAMETERS_PAGE = (
+    ROOT / "docs" / f"{name}.md" for name in ("methods", "datasets", "results", "quirks", "gpu", "parameters")
 )
 PUBLISHED = ROOT / "outputs" / "published"
 ON_A_CARD = ("cifar10_step", "cifar10_first")
@@ -211,6 +214,18 @@ def run_times(frames: dict[str, pd.DataFrame], names: tuple[str, ...] = ON_A_CAR
     return f"Mean time of a run, from its start to its end: {'; '.join(told)}." if told else "None was run yet."
 
 
+def parameters_table() -> str:
+    """Every parameter of a run with its default: what it does, or which words it takes."""
+    lines = ["| parameter | default | what it is |", "|" + " --- |" * 3]
+    for name, field in Experiment.model_fields.items():
+        words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        choice = " or ".join(f"`{word}`" for word in words if word is not None)
+        told = "; ".join(part for part in (field.description or "", choice) if part).replace("|", "\\|")
+        default = json.dumps(field.get_default(call_default_factory=True))
+        lines.append(f"| `{name}` | `{default}` | {told} |")
+    return "\n".join(lines)
+
+
 def register() -> str:
     """Every quirk as a row, then what is known and not reproduced."""
     lines = [
@@ -247,6 +262,7 @@ def pages(frames: dict[str, pd.DataFrame], own: pd.DataFrame) -> dict[Path, str]
             "along": along_table(frames.get("cifar10_pt4al_scaled")),
         },
         GPU_PAGE: {"times": run_times(frames)},
+        PARAMETERS_PAGE: {"parameters": parameters_table()},
         QUIRKS_PAGE: {"effects": effects_list(measured_effects()), "register": register()},
     }
     wanted = {}

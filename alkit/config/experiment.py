@@ -110,7 +110,7 @@ class Experiment(Checked):
     )
     method: str = Field("random", description="row of the methods table (`alkit methods`)")
     label: Name | None = Field(None, description="what this run is called in its study; null: the method's id")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="what all random numbers of the run begin with")
     initial: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         20, description="images in the first labelled set; 0: the strategy makes the first query, of `budget` images"
     )
@@ -133,19 +133,19 @@ class Experiment(Checked):
     )
 
     # training
-    epochs: Count = 60
+    epochs: Count = Field(60, description="passes over the labelled images a cycle")
     epoch_images: Count | None = Field(
         None,
         description="images that an epoch draws from the labelled ones, each as often as the others or once "
         "more, however few there are (statistical bias: 1000); null: each once",
     )
-    batch_size: Count = 64
+    batch_size: Count = Field(64, description="images a step")
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: Positive = 0.05
-    momentum: Annotated[Real, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NonNegative = 5e-4
+    lr: Positive = Field(0.05, description="learning rate")
+    momentum: Annotated[Real, Field(ge=0, lt=1)] = Field(0.9, description="of SGD")
+    weight_decay: NonNegative = Field(5e-4, description="L2 penalty of the weights")
     milestones: list[Count] = Field([48], description="epochs after which the learning rate is multiplied by lr_gamma")
-    lr_gamma: Positive = 0.1
+    lr_gamma: Positive = Field(0.1, description="what the rate is multiplied by at each milestone")
     early_stopping: Count | None = Field(
         None, description="stop after this many epochs without a better validation loss"
     )
@@ -168,31 +168,31 @@ class Experiment(Checked):
     query_features: Literal["fixed", "model"] | None = Field(
         None, description="what strategies select on: the fixed features, or the model's; null: fixed if there are some"
     )
-    gcn_hidden: Count = 128
-    gcn_dropout: Annotated[Real, Field(ge=0, lt=1)] = 0.3
-    gcn_steps: Count = 200
-    gcn_lr: Positive = 1e-3
-    gcn_weight_decay: NonNegative = 5e-4
+    gcn_hidden: Count = Field(128, description="graph network: hidden features")
+    gcn_dropout: Annotated[Real, Field(ge=0, lt=1)] = Field(0.3, description="graph network: dropout")
+    gcn_steps: Count = Field(200, description="graph network: steps")
+    gcn_lr: Positive = Field(1e-3, description="graph network: learning rate")
+    gcn_weight_decay: NonNegative = Field(5e-4, description="graph network: weight decay")
     gcn_lambda: NonNegative = Field(1.2, description="weight of the unlabelled term")
     gcn_margin: Fraction = Field(0.1, description="score nearest which UncertainGCN queries")
-    vae_epochs: Count = 100
-    vae_latent: Count = 32
+    vae_epochs: Count = Field(100, description="VAAL's autoencoder: epochs")
+    vae_latent: Count = Field(32, description="VAAL's autoencoder: size of its code")
     vae_width: Count = Field(128, description="channels of the encoder's first convolution")
-    vae_lr: Positive = 5e-4
+    vae_lr: Positive = Field(5e-4, description="VAAL's autoencoder: learning rate")
     vae_beta: NonNegative = Field(1.0, description="weight of the KL term")
     vae_adversarial: NonNegative = Field(1.0, description="weight of the adversarial term")
     posterior_samples: Count = Field(100, description="samples of the model's posterior to score with")
     training_samples: Count = Field(8, description="posterior samples a training step averages over (radial networks)")
     sbias_score: Literal["mutual_information", "entropy", "random"] = "mutual_information"
-    sbias_proposal: Literal["softmax", "proportional"] = "softmax"
-    sbias_temperature: Positive = 15_000.0
-    sbias_estimator: Literal["lure", "pure", "none"] = "lure"
+    sbias_proposal: Literal["softmax", "proportional"] = Field("softmax", description="how scores become probabilities")
+    sbias_temperature: Positive = Field(15_000.0, description="temperature of the softmax proposal")
+    sbias_estimator: Literal["lure", "pure", "none"] = Field("lure", description="weights that take the bias away")
     ts_selection: Literal["random", "least_confidence", "margin", "entropy", "ranked_margin"] = "random"
     ts_holdout: Annotated[Real, Field(gt=0, lt=1)] = Field(
         0.1, description="part of the labelled set held out to fit the temperature"
     )
-    typiclust_neighbours: Count = 20
-    typiclust_max_clusters: Count = 500
+    typiclust_neighbours: Count = Field(20, description="neighbours that say how typical an image is")
+    typiclust_max_clusters: Count = Field(500, description="at most so many clusters")
     probcover_purity: Fraction = Field(0.95, description="ball purity that chooses ProbCover's radius (also DCoM's)")
     herding_delta: Width = Field(1.0, description="width of MaxHerding's kernel, on features of length 1")
     tcm_switch: Count = Field(3, description="queries by TypiClust before TCM goes over to margin")
@@ -202,11 +202,11 @@ class Experiment(Checked):
     bait_form: Literal["binary", "full"] = Field(
         "binary", description="full: all classes, for small classes × features"
     )
-    bait_ridge: Width = 1.0
+    bait_ridge: Width = Field(1.0, description="what is added to the Fisher information, so that it can be inverted")
     pretext: Literal["rotation", "colorization", "jigsaw", "simsiam"] = "rotation"
-    pretext_epochs: Count = 15
-    pretext_batch_size: Count = 256
-    pretext_lr: Positive = 0.1
+    pretext_epochs: Count = Field(15, description="epochs of the pretext task")
+    pretext_batch_size: Count = Field(256, description="images a step of the pretext task")
+    pretext_lr: Positive = Field(0.1, description="learning rate of the pretext task")
     pretext_losses: str | None = Field(
         None, description="file of pretext losses to use: pretext.npz, or LOSS_PATH lines"
     )
@@ -221,8 +221,8 @@ class Experiment(Checked):
         None, description="bins of ECE and OE; null: 15, or the papers' 100 under `protocol: released`"
     )
     eval_batch_size: Count | None = Field(None, description="null: chosen by memory")
-    device: Device = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Device = Field("auto", description="auto: a free NVIDIA GPU, else the processor")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of training and evaluation")
     threads: Count | None = Field(None, description="CPU threads of the run; null: all")
     checkpoint_seconds: NonNegative = Field(60.0, description="least time between two checkpoints within a cycle")
     keep_models: bool = Field(False, description="keep every cycle's weights in the papers' checkpoint layout")
