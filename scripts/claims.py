@@ -16,7 +16,7 @@ import pandas as pd
 
 from alkit.analysis import published
 from alkit.analysis.summary.study import open_study
-from alkit.errors.words import counted
+from alkit.errors.words import counted, digits_beside_zero
 from alkit.statistics import PairedTest, mean_interval, paired_test
 
 SMALLER_IS_BETTER = {"ece", "nll", "brier", "oe"}
@@ -145,8 +145,7 @@ def difference(claim: Claim, test: PairedTest | None) -> str:
     if np.isnan(test.interval[0]):
         return f"{signed(scale * test.mean_difference, digits)}{unit} ({seeds})"
     mean, low, high = (scale * value for value in (test.mean_difference, *test.interval))
-    if "0.0" in (signed(low, digits)[1:], signed(high, digits)[1:]):  # on which side of 0 it ends decides
-        digits += 1
+    digits = digits_beside_zero((low, high), digits)
     return f"{signed(mean, digits)}{unit} ({signed(low, digits)} to {signed(high, digits)}; {seeds})"
 
 

@@ -37,7 +37,7 @@ def _plain(value: object) -> object:
 Real = Annotated[float, BeforeValidator(_numeral), Field(allow_inf_nan=False)]
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
-Width = Annotated[Real, Field(ge=1e-6)]  # its square is divided by
+Divisor = Annotated[Real, Field(ge=1e-6)]  # divided by, also squared: not so small that a result overflows
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -194,7 +194,7 @@ class Experiment(Checked):
     typiclust_neighbours: Count = Field(20, description="neighbours that say how typical an image is")
     typiclust_max_clusters: Count = Field(500, description="at most so many clusters")
     probcover_purity: Fraction = Field(0.95, description="ball purity that chooses ProbCover's radius (also DCoM's)")
-    herding_delta: Width = Field(1.0, description="width of MaxHerding's kernel, on features of length 1")
+    herding_delta: Divisor = Field(1.0, description="width of MaxHerding's kernel, on features of length 1")
     tcm_switch: Count = Field(3, description="queries by TypiClust before TCM goes over to margin")
     dropquery_passes: Count = Field(3, description="passes of the last layer under dropout")
     dropquery_dropout: Annotated[Real, Field(gt=0, lt=1)] = Field(0.75, description="part of the features dropped")
@@ -202,7 +202,7 @@ class Experiment(Checked):
     bait_form: Literal["binary", "full"] = Field(
         "binary", description="full: all classes, for small classes × features"
     )
-    bait_ridge: Width = Field(1.0, description="what is added to the Fisher information, so that it can be inverted")
+    bait_ridge: Divisor = Field(1.0, description="what is added to the Fisher information, so that it can be inverted")
     pretext: Literal["rotation", "colorization", "jigsaw", "simsiam"] = "rotation"
     pretext_epochs: Count = Field(15, description="epochs of the pretext task")
     pretext_batch_size: Count = Field(256, description="images a step of the pretext task")

@@ -34,6 +34,11 @@ def listed(names: Sequence[object], most: int = 8) -> str:
     return " and ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
 
 
+def digits_beside_zero(ends: Sequence[float], digits: int = 1) -> int:
+    """Digits after the point, `digits` or up to two more, with which no end of an interval reads as the 0 it is not."""
+    return next((n for n in (digits, digits + 1) if all(round(end, n) or not end for end in ends)), digits + 2)
+
+
 def shown(value: object) -> str:
     """A value as Python writes it, cut short: aliases make values that are far longer than their file."""
     short = reprlib.Repr()

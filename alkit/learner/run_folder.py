@@ -146,8 +146,8 @@ class RunFolder:
         try:
             write_npz(self.path / "queries.npz", queries)
             write_npz(self.path / "predictions.npz", predictions)
-            own = own_sha256(self.experiment.strategies, self.experiment.method)
-            digests = {"pretext_sha256": pretext_sha256(self.experiment), "strategies_sha256": own}
+            known = fingerprint(self.experiment)
+            digests = {"pretext_sha256": known["pretext_losses"], "strategies_sha256": known["strategies"]}
             write_json(self.path / "result.json", result | digests)
         except OSError as error:
             raise CheckpointError(
@@ -202,17 +202,18 @@ class RunFolder:
 
     def _refuse_other(self, params: dict[str, Any]) -> None:
         for key, value in fingerprint(self.experiment).items():
-            unknown = key == "pretext_losses" and value is None  # a finished run can be read without the file
-            unknown |= key == "strategies" and None in (params.get(key), value)  # of an older version
-            if key == "strategies" and params.get(key) != value and not unknown:
+            before = params.get(key)
+            unknown = (key == "pretext_losses" and value is None) or (key == "strategies" and None in (before, value))
+            if before == value or unknown:  # a file that is gone since, a record of an older version
+                continue
+            if key == "strategies":
                 raise CheckpointError(
                     f"{self.path}: its run was made with other code in {self.experiment.strategies}; "
                     f"begin anew with --rerun {self.experiment.name}, or in another folder"
                 )
-            if params.get(key) != value and not unknown:
-                raise CheckpointError(
-                    f"{self.path}: holds a run with {key} = {params.get(key)!r}, not {value!r}; choose another folder"
-                )
+            raise CheckpointError(
+                f"{self.path}: holds a run with {key} = {before!r}, not {value!r}; choose another folder"
+            )
 
     def _refuse_other_first(self, before: str | None) -> None:
         """Refuse a run that began with other images than those that `first_labelled` lists now."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alkit.errors import ConfigError, nearest
-from alkit.errors.words import counted
+from alkit.errors.words import counted, digits_beside_zero
 from alkit.methods import METHODS, Method
 
 
@@ -95,11 +95,7 @@ class Effect:
 def in_words(effect: Effect) -> str:
     """An effect in points, its interval and where it was measured, on one line."""
     low, high, points = (100 * value for value in (effect.low, effect.high, effect.difference))
-    digits = 1
-    while digits < 3 and any(
-        end and not round(end, digits) for end in (low, high)
-    ):  # on which side of 0 it ends decides
-        digits += 1
+    digits = digits_beside_zero((low, high)) if math.isfinite(low) else 1
     numbers = f"{points:+.{digits}f} points"
     if math.isfinite(low):
         numbers += f" ({low:+.{digits}f} to {high:+.{digits}f})"

@@ -52,9 +52,8 @@ class _Herd:
         self.exact = torch.full_like(self.gain, torch.inf)
         self.free = torch.ones(len(points), dtype=torch.bool, device=points.device)
         largest = max(float(self.gain.amax()), float(self.weight.amax())) if len(points) else 0.0
-        self.tie = (
-            max(1e-12, 64 * torch.finfo(torch.float64).eps / delta**2) * largest
-        )  # what rounding leaves of equals
+        # what rounding leaves of equals
+        self.tie = max(1e-12, 64 * torch.finfo(torch.float64).eps / delta**2) * largest
         self.noise = self._noise()
 
     def _noise(self) -> float:
